@@ -126,7 +126,7 @@ fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 }
 
 static PyMethodDef functions[] = {
-    FUTEX_METHODS EVENTCOUNT_METHODS CUT_METHODS FOLLOWER_METHODS KEEP_METHODS{"fence", fence, METH_NOARGS,
+    FUTEX_METHODS EVENTCOUNT_METHODS CUT_METHODS KEEP_METHODS {"fence", fence, METH_NOARGS,
                                "Order all accesses above it before all below it."},
     {NULL, NULL, 0, NULL},
 };

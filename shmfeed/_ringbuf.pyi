@@ -1,8 +1,8 @@
 from collections.abc import Sequence
 
 from shmfeed.cutting import read_cut as read_cut
+from shmfeed.cutting import read_list as read_list
 from shmfeed.follower import ReattachingReader as ReattachingReader
-from shmfeed.follower import oldest_live_age as oldest_live_age
 from shmfeed.memory.rows import Rows as Rows
 from shmfeed.memory.rows import Slice as Slice
 from shmfeed.memory.wakeup import Eventcount as Eventcount

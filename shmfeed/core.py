@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from shmfeed import layout
-from shmfeed.cutting import read_cut
+from shmfeed.cutting import read_cut, read_list
 from shmfeed.errors import UnsupportedPlatformError
-from shmfeed.follower import ReattachingReader, oldest_live_age
+from shmfeed.follower import ReattachingReader
 from shmfeed.memory import rows
 from shmfeed.memory.futex import futex_load, futex_spin, futex_wait, futex_wait_any
 from shmfeed.memory.keeping import kept_bytes, limit_kept
@@ -38,8 +38,8 @@ _REQUIRED_NAMES = (
     "fence",
     "kept_bytes",
     "limit_kept",
-    "oldest_live_age",
     "read_cut",
+    "read_list",
 )
 
 
@@ -84,8 +84,8 @@ __all__ = [
     "futex_wait_any",
     "kept_bytes",
     "limit_kept",
-    "oldest_live_age",
     "read_cut",
+    "read_list",
     "sleep_past",
     "spin_past",
 ]
@@ -110,7 +110,7 @@ if not TYPE_CHECKING and extension is not None:
         extension.ReattachingReader,
     )
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
-    oldest_live_age, read_cut = extension.oldest_live_age, extension.read_cut
+    read_cut, read_list = extension.read_cut, extension.read_list
     copyreg.pickle(Rows, _as_pure)
     kept_bytes, limit_kept = extension.kept_bytes, extension.limit_kept
     use_fence(extension.fence)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from shmfeed.bar import DEFAULT_FIELDS, Field
-from shmfeed.core import read_cut
+from shmfeed.core import read_cut, read_list
+from shmfeed.cutting import Bounds, ListArrays
 from shmfeed.errors import BadArgumentError
 from shmfeed.feed import Ring, check_ring
 from shmfeed.memory.rows import FloatArray, IntArray
@@ -74,6 +75,24 @@ def cut(
         budget.spend()  # the feed was recreated between two of the rings
     values, close_time, missing = found
     return Cut(values, close_time, [given[k] for k in missing])
+
+
+def cut_list(
+    rings: tuple[Ring, ...],
+    n: int,
+    fields: tuple[Field, ...],
+    bounds: Bounds,
+    quiet: int,
+) -> ListArrays:
+    """Return what `read_list` returns of these rings of one feed, at least one.
+
+    Raise FeedNotFoundError, StreamNotFoundError or BusyRingError.
+    """
+    budget = None
+    while (found := read_list(rings, n, fields, bounds, quiet)) is None:
+        budget = budget or RetryBudget("list")
+        budget.spend()  # the feed was recreated between two of the rings
+    return found
 
 
 def _as_tuple(value: object) -> tuple[Any, ...]:

@@ -9,8 +9,6 @@ The module is not in `segment/`, because `core` chooses between this class and i
 twin, and `segment/` takes both from `core`.
 """
 
-from collections.abc import Iterable
-
 from shmfeed.bar import Bar, Field
 from shmfeed.memory.liveness import is_lookup_due
 from shmfeed.memory.rows import Rows, Slice
@@ -146,13 +144,3 @@ class ReattachingReader:
     def forming(self) -> Bar | None:
         """Return the forming bar; None before the first, and once it has closed."""
         return self._current_reader().forming()
-
-
-def oldest_live_age(rings: Iterable[ReattachingReader], most: int, /) -> float | None:
-    """Return the largest of the rings' ages in seconds if all is well with each.
-
-    `RingReader.live_age` says what is well. Otherwise, and for no rings, return None.
-    """
-    ages = [ring._current_reader().live_age(most) for ring in rings]
-    known = [age for age in ages if age is not None]
-    return max(known) if known and len(known) == len(ages) else None

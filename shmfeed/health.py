@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
 from shmfeed.bar import TIMEFRAMES, duration, stale_after
-from shmfeed.core import ReattachingReader, RingReader, oldest_live_age
+from shmfeed.core import RingReader
 from shmfeed.layout import (
     AHEAD_NS,
     CONNECTED,
@@ -128,17 +128,6 @@ def ring_status(reader: RingReader, timeframe: str) -> RingStatus:
     if age is not None:
         return _make_tuple(RingStatus, (age, "connected", "live"))
     return stream_status(reader, timeframe)
-
-
-def rings_status(
-    rings: Iterable[ReattachingReader], timeframe: str
-) -> RingStatus | None:
-    """Return the status of rings of one timeframe, with the oldest age.
-
-    Return None if one of them is not live: `ring.status()` then says which.
-    """
-    age = oldest_live_age(rings, _SILENCES[timeframe][0])
-    return None if age is None else RingStatus(age, "connected", "live")
 
 
 def stream_status(reader: RingReader, timeframe: str) -> RingStatus:

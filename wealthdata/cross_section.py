@@ -27,23 +27,28 @@ class Planes(NamedTuple):
     """Rows of the securities in `symbols`, each of which has at least one row.
 
     `values` is one float64 array (fields, securities, rows), or a list of arrays
-    (securities, rows), where a field is not float64.
+    (securities, rows), where a field is not float64. `known_even` is True if it is
+    known that all securities have rows of the same times, at least one.
     """
 
     symbols: tuple[str, ...]
     close_time: Ints
     values: Sequence[Plane] | Plane
+    known_even: bool = False
 
     @property
     def is_whole(self) -> bool:
         """True if all securities have the same number of rows."""
-        return bool(self.close_time[:, :1].all())  # rows end at the right
+        # Rows end at the right.
+        return self.known_even or bool(self.close_time[:, :1].all())
 
     @property
     def is_even(self) -> bool:
         """True if all securities have rows of the same times."""
         closes = self.close_time
-        return not len(closes) or bool((closes == closes[0]).all())
+        if self.known_even or not len(closes):
+            return True
+        return bool((closes == closes[0]).all())
 
     def newest(self, shape: Shape, limit: int | None) -> "Planes":
         """Return the rows of the newest times of an aligned or a wide frame.
@@ -68,7 +73,7 @@ class Planes(NamedTuple):
     def without_empty(self) -> "Planes":
         """Return the rows of the securities that have some."""
         closes, values = self.close_time, self.values
-        if closes.shape[1] and closes[:, -1].all():
+        if self.known_even or (closes.shape[1] and closes[:, -1].all()):
             return self  # the usual case
         kept: Any = closes[:, -1:].any(axis=1)  # rows end at the right
         pairs = zip(self.symbols, kept, strict=True)
@@ -77,23 +82,23 @@ class Planes(NamedTuple):
             return Planes(symbols, self.close_time[kept], values[:, kept])
         return Planes(symbols, self.close_time[kept], [v[kept] for v in values])
 
-    def common(self, limit: int, depth: int | None) -> "Planes | None":
+    def common(self, limit: int | None, depth: int | None) -> "Planes | None":
         """Return the newest rows of the times that all securities have.
 
-        `depth` is how many rows of each were read, None if all were. Return None if
-        older rows may have more of the times.
+        `depth` is how many rows of each were read, None if all were, as they are
+        without a `limit`. Return None if older rows may have more of the times.
         """
         closes, values = self.close_time, self.values
         times, counts = np.unique(closes[closes > 0], return_counts=True)
         common = times[counts == len(closes)]
-        if depth is not None and len(common) < limit:
+        if depth is not None and limit is not None and len(common) < limit:
             is_cut = np.count_nonzero(closes, axis=1) >= depth
             oldest = _oldest(closes)
             # A security that was read whole has no common time before its oldest row.
             whole = oldest[~is_cut].max(initial=0)
             if oldest[is_cut].max(initial=0) > whole:
                 return None
-        common = common[-limit:]
+        common = common[-limit:] if limit is not None else common
         chosen = np.isin(closes, common)
         shape = len(closes), len(common)
         planes: Any = [plane[chosen].reshape(shape) for plane in values]
@@ -114,7 +119,7 @@ class Planes(NamedTuple):
         count, rows = len(closes), int(closes.shape[1])
         if not closes.size:
             return 0
-        if closes.strides[0] == 0 or count == 1:  # aligned: each security has these
+        if self.known_even or closes.strides[0] == 0 or count == 1:  # each has these
             steps = grid_steps(int(closes[0, 0]), int(closes[0, -1]), timeframe)
             return count * missing_bars(steps, rows)
         firsts, lasts, length = closes[:, 0], closes[:, -1], step(timeframe)
@@ -233,7 +238,7 @@ def wide_frame(
 ) -> pd.DataFrame:
     """Return times down, securities across; of several fields in a level above them."""
     closes, values = planes.close_time, planes.values
-    if len(closes) and (closes == closes[0]).all():
+    if len(closes) and planes.is_even:
         times = closes[0]  # the usual case
     else:
         times, values = _spread(planes)

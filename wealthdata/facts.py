@@ -294,15 +294,15 @@ class CutFacts:
 
     def bars_read(self, record: "CutRecord", _origin: Origin) -> list[BarsRead]:
         """Return the bars of each ring of which the frame has some."""
-        numbers = record.epochs, record.newest.tolist(), record.counts
+        numbers = record.epochs.tolist(), record.ends.tolist(), record.counts
         read = []
-        for place, (epoch, newest, count) in enumerate(zip(*numbers, strict=True)):
+        for place, (epoch, end, count) in enumerate(zip(*numbers, strict=True)):
             if not count:
                 continue
             bars: KeptBars | NotKept | None = record.kept.get(place)
             if bars is None:
                 ring = self._rings[place]()
-                bars = _cut_again(ring, epoch, (newest, count, record.times))
+                bars = _cut_again(ring, epoch, (end, count, record.times))
             read.append(BarsRead(self._origins[place], bars, True))
         return read
 
@@ -329,14 +329,14 @@ def _due_of_each(
 
 def _flags_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[Any]:
     """Yield the counts in each ring's rows. Raise LookupError if some are lost."""
-    numbers = record.epochs, record.newest.tolist(), record.counts
-    for place, (ring, epoch, newest, count) in enumerate(
+    numbers = record.epochs.tolist(), record.ends.tolist(), record.counts
+    for place, (ring, epoch, end, count) in enumerate(
         zip(rings, *numbers, strict=True)
     ):
         if not count or place in record.rolled:
             yield np.array(record.rolled.get(place, (0,) * len(_MASKS)))
             continue
-        rows = None if ring is None else rows_up_to(ring, newest, count, record.times)
+        rows = None if ring is None else rows_up_to(ring, end, count, record.times)
         if rows is None or ring is None or ring.epoch != epoch:
             raise LookupError
         yield np.array(_count(rows.flags))
@@ -346,11 +346,12 @@ class CutRecord:
     """The notes of a read about the rows that it took of several rings.
 
     Attributes:
-        epochs: The epoch of each ring before the read.
+        epochs: The epoch of each ring's rows.
         newest: The close time of each ring's newest row, 0 without one.
+        ends: That of the last row that was read of each, 0 without one.
         counts: The number of rows that the frame has of each ring.
         times: The close times of the rows of an aligned frame; None if the rows are the
-            newest ones.
+            last ones up to `ends`.
         rolled: The counts of flags in rows that were rolled up, by the ring's place.
         late: The securities that held an aligned frame back, and by how many seconds.
         kept: Copies of rows, by the ring's place: of those that were rolled up and, in
@@ -360,6 +361,7 @@ class CutRecord:
 
     __slots__ = (
         "counts",
+        "ends",
         "epochs",
         "facts",
         "kept",
@@ -374,8 +376,9 @@ class CutRecord:
     def __init__(
         self,
         facts: CutFacts,
-        epochs: Sequence[int],
+        epochs: Ints,
         newest: Ints,
+        ends: Ints,
         counts: Sequence[int],
         times: Ints | None,
         rolled: dict[int, tuple[int, ...]],
@@ -388,6 +391,7 @@ class CutRecord:
         self.rolled = rolled
         self.epochs = epochs
         self.newest = newest
+        self.ends = ends
         self.counts = counts
         self.times = times
         self.moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -395,7 +399,7 @@ class CutRecord:
     @property
     def key(self) -> tuple[Any, ...]:
         times = None if self.times is None else self.times.tobytes()
-        numbers = tuple(self.epochs), self.newest.tobytes(), tuple(self.counts)
+        numbers = self.epochs.tobytes(), self.ends.tobytes(), tuple(self.counts)
         return id(self.facts), *numbers, times
 
     @property

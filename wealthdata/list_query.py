@@ -1,5 +1,6 @@
-"""The cached query of a list of securities: their newest bars, by one cut a feed."""
+"""The cached query of a list of securities: by one cut a feed."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,12 +8,7 @@ import pandas as pd
 
 from shmfeed.bar import Field, StreamKey, Timeframe
 from shmfeed.errors import MissingBarsWarning
-from shmfeed.health import (
-    RingStatus,
-    health_rank,
-    ring_status,
-    rings_status,
-)
+from shmfeed.health import RingStatus, health_rank, ring_status
 from wealthdata.attachment import FEED_ERRORS, AttachedFeed
 from wealthdata.attrs import join_names, make_attrs
 from wealthdata.carried import name_unknown
@@ -34,6 +30,7 @@ from wealthdata.freshness import (
     end_outages,
     is_first,
     warn,
+    warn_of_behind,
     warn_of_lost,
 )
 from wealthdata.handed import current_record
@@ -43,20 +40,30 @@ from wealthdata.list_rows import FeedPart, ListRows, join_rows, shown_rows
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.reactions import Reactions
-from wealthdata.request import ReadArguments, Shape, count_of_newest
+from wealthdata.request import (
+    PriceRequest,
+    ReadArguments,
+    Shape,
+    check_request,
+    count_of_newest,
+)
 from wealthdata.securities import Security
 from wealthdata.sources import current_views, strategy_time
 
+_NEVER = (1 << 63) - 1
 _DEEPER = 4  # times the rows of an aligned read that found too few common times
 
 
 class _Found(NamedTuple):
-    """The rows of the frame, and those that they were taken from."""
+    """The rows of the frame, and those that they were taken from.
+
+    `late` and `behind` are those of an aligned frame; `behind` is None without rows.
+    """
 
     planes: Planes
     rows: ListRows
     late: dict[str, float]
-    behind: float
+    behind: float | None = None
 
 
 class CachedListQuery:
@@ -96,6 +103,7 @@ class CachedListQuery:
         self._read_order = [self._written[place] for place in read]
         origins = [origin for part in self._parts for origin in part.origins(timeframe)]
         self._facts = CutFacts(self._rings, timeframe, origins)
+        self._lost = 0  # of the rings' frames, those of which was warned
         self._streams: tuple[StreamId, ...] = tuple(
             (part.feed.name, ring.symbol, timeframe)
             for part in self._parts
@@ -120,71 +128,92 @@ class CachedListQuery:
         return prepare_read(*parts, part.feeder.mark, self.choices)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
-        """Return the newest bars, or None if the general query must decide.
+        """Return the bars, or None if the general query must decide.
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
-        count = count_of_newest(asked)
-        labels = asked.labels(choices.label, self._timeframe)
-        is_plain = asked.include_now is False and isinstance(asked.copy, bool)
-        if count is None or asked.has_dates or not is_plain:
+        request, (views, history) = self._request(asked), current_views()
+        if request is not None and views:
+            request = _bounded(request, views)
+        if request is None:
             return None
+        labels = asked.labels(choices.label, self._timeframe)
         reactions = asked.reactions(choices.reactions)
-        views, history = current_views()
-        if any(view.is_backtest for view in views):
-            return None  # before the rings are asked, whose trouble is no backtest's
         try:
-            is_prepared = all(part.is_as_before for part in self._parts)
-            found = self._find(count)
-            for part in self._parts:
-                is_prepared &= part.feed.check() is part.feeder
-            status, each = self._statuses(reactions.max_age)
+            found = self._find(request)
+            status, each = self._statuses(found.rows, reactions.max_age)
+            for part in self._parts:  # the rows are those of these feeders, or older
+                if part.feed.check() is not part.feeder or not part.is_as_before:
+                    return None
         except FEED_ERRORS:
             return None  # they matter only if the read is not a backtest's
-        if (views or history) and self._context_matters(found, count, views, history):
+        if history is not None and self._reaches_beyond(found, request):
             return None
-        if not is_prepared:
-            return None
-        for part in self._parts:
-            warn_of_unknown(part.feed.name, self._timeframe, part.unknown)
+        self._warn_of_unknown()
         if status is None:
             status = self._check_each(each, reactions)
         else:
             end_outages(self._outages)
+        behind = 0.0 if request.is_newest else self._behind(found.rows, request)
+        if found.behind is not None:
+            behind = found.behind
         note_live_read()
         self._note_closed(found)
-        return self._frame(found, count, labels, status, reactions)
+        return self._frame(found, request.limit, labels, status, behind, reactions)
+
+    def _warn_of_unknown(self) -> None:
+        for part in self._parts:
+            if part.unknown:
+                warn_of_unknown(part.feed.name, self._timeframe, part.unknown)
+
+    def _request(self, asked: ReadArguments) -> PriceRequest | None:
+        """Return the range asked for, without the strategy's time, or None as `read`.
+
+        Raise BadArgumentError.
+        """
+        if asked.include_now is not False or not isinstance(asked.copy, bool):
+            return None
+        if asked.has_dates:
+            given = asked.start_date, asked.end_date, asked.limit
+            return check_request(*given, False, self._timeframe)
+        count = count_of_newest(asked)
+        return None if count is None else PriceRequest(count)
 
     def _note_closed(self, found: _Found) -> None:
         """Note which bars the current task has read."""
-        newest = found.rows.newest
+        rows = found.rows
+        ends = rows.ends
         if self._shape.align and (found.late or found.behind):
             times = found.planes.close_time
             last = times[0, -1] if times.size else 0
-            newest = np.where(newest > 0, last, 0)
-        if newest.any():
-            current_record().note_list(self._streams, newest.copy())
+            ends = np.where(ends > 0, last, 0)
+        if rows.is_even or ends.any():
+            # The frame may share the memory of the rows.
+            current_record().note_list(self._streams, ends.copy())
 
-    def _find(self, count: int) -> _Found:
-        depth = count
+    def _find(self, request: PriceRequest) -> _Found:
+        count = depth = request.limit
         while True:
-            rows = self._read(depth)
+            rows = self._read(request._replace(limit=depth) if depth else request)
             planes = self._planes(rows)
             if not self._shape.align:
-                return _Found(planes.newest(self._shape, count), rows, {}, 0.0)
+                return _Found(planes.newest(self._shape, count), rows, {})
             if planes.is_even:
-                return _Found(planes, rows, {}, 0.0)
+                is_newest = rows.is_even and request.is_newest
+                behind = 0.0 if is_newest else _left_out(rows, planes)
+                return _Found(planes, rows, {}, behind)
             most = min(ring.history for ring in self._rings)
-            common = planes.common(count, depth if depth < most else None)
+            cut = depth if depth is not None and depth < most else None
+            common = planes.common(count, cut)
             if common is not None:
                 newest = planes.close_time[:, -1].tolist()
                 ends = dict(zip(planes.symbols, newest, strict=True))
-                behind = seconds_left_out(ends, max(newest), common)
+                behind = seconds_left_out(ends, int(rows.newest.max()), common)
                 return _Found(common, rows, seconds_late(ends), behind)
-            depth *= _DEEPER
+            depth = _DEEPER * (depth or most)
 
-    def _read(self, depth: int) -> ListRows:
-        parts = [part.read(depth) for part in self._parts]
+    def _read(self, request: PriceRequest) -> ListRows:
+        parts = [part.read(request) for part in self._parts]
         return parts[0] if len(parts) == 1 else join_rows(parts)
 
     def _planes(self, rows: ListRows) -> Planes:
@@ -192,28 +221,46 @@ class CachedListQuery:
         values, closes = rows.values, rows.closes
         if self._order is not None:
             values, closes = values[:, self._order], closes[self._order]
-        return Planes(self._carried, closes, values).without_empty()
+        return Planes(self._carried, closes, values, rows.is_even).without_empty()
 
     def _statuses(
-        self, max_age: float | None
+        self, rows: ListRows, max_age: float | None
     ) -> tuple[RingStatus | None, list[RingStatus]]:
         """Return the status of all if they are live, else None and that of each."""
-        for ring in self._rings:
-            if ring._lost:
+        if rows.lost != self._lost:
+            self._lost = rows.lost
+            for ring in self._rings:
                 warn_of_lost(ring)
-        status = rings_status(self._rings, self._timeframe)
-        if status and max_age is None:
-            return status, []
+        if rows.age is not None and max_age is None:
+            return RingStatus(rows.age, "connected", "live"), []
         return None, [
             ring_status(ring._current_reader(), self._timeframe) for ring in self._rings
         ]
 
+    def _behind(self, rows: ListRows, request: PriceRequest) -> float:
+        """Return the seconds by which a bound leaves out newer bars, of all the most.
+
+        Warn of a stream where they may be those of a wrong time zone.
+        """
+        bound = request.latest_close
+        if bound is None or not (rows.newest > bound).any():
+            return 0.0
+        most = 0.0
+        pairs = zip(rows.newest.tolist(), rows.ends.tolist(), strict=True)
+        for stream, (newest, end) in zip(self._streams, pairs, strict=True):
+            if newest > bound:
+                behind = (newest - (end or bound)) / 1000
+                warn_of_behind(stream, behind)
+                most = max(most, behind)
+        return most
+
     def _frame(
         self,
         found: _Found,
-        count: int,
+        count: int | None,
         labels: Labels,
         status: RingStatus,
+        behind: float,
         reactions: Reactions,
     ) -> pd.DataFrame:
         planes = found.planes
@@ -228,9 +275,9 @@ class CachedListQuery:
             "age": status.age,
             "state": status.state,
             "health": status.health,
-            "behind": found.behind,
+            "behind": behind,
             "forming": False,
-            "short": sum([count - rows for rows in record.counts if rows < count]),
+            "short": _short(record.counts, count),
             "gaps": planes.gaps(self._timeframe) + found.rows.left_out,
             "absent": planes.absent(self._written),
         }
@@ -255,11 +302,16 @@ class CachedListQuery:
             for place, (bars, _) in rows.rolled.items()
         }
         kept = rows.kept(counts, times, self._timeframe)
-        noted = rows.epochs, rows.newest, counts, times, rolled, found.late, kept
-        return CutRecord(self._facts, *noted)
+        # The frame may share the memory of the rows.
+        noted = rows.epochs, rows.newest, rows.ends.copy(), counts, times, rolled
+        return CutRecord(self._facts, *noted, found.late, kept)
 
     def _check_rows(
-        self, found: _Found, record: CutRecord, count: int, reactions: Reactions
+        self,
+        found: _Found,
+        record: CutRecord,
+        count: int | None,
+        reactions: Reactions,
     ) -> None:
         for place, stream in enumerate(self._streams):
             ring, rows = self._rings[place], record.counts[place]
@@ -267,8 +319,8 @@ class CachedListQuery:
             if taken is not None:
                 taken = shown_rows(taken, rows, record.times)
             elif rows:
-                newest = int(record.newest[place])
-                taken = rows_up_to(ring, newest, rows, record.times)
+                end = int(record.ends[place])
+                taken = rows_up_to(ring, end, rows, record.times)
             else:
                 taken = from_bars([])
             if taken is None:
@@ -276,19 +328,15 @@ class CachedListQuery:
             window = Window(stream, taken, 0, len(taken), count, ring, rolled)
             check_rows(window, reactions)
 
-    def _context_matters(
-        self, found: _Found, count: int, views: tuple[ContextView, ...], history: object
-    ) -> bool:
-        """Return True if a context may add bars to this read, or hides some of them."""
-        closes = found.planes.close_time
-        if history is not None and (
-            len(closes) < len(self._written)
-            or closes.shape[-1] < count
-            or not closes[..., 0].all()
-        ):
+    def _reaches_beyond(self, found: _Found, request: PriceRequest) -> bool:
+        """Return True if a context may have older bars of the range."""
+        closes = found.rows.closes
+        if len(closes) < len(self._written) or not closes.size:
             return True
-        now = strategy_time(views)
-        return now is not None and bool((found.rows.closes > now).any())
+        if request.limit is None:
+            oldest = np.where(closes > 0, closes, _NEVER).min(axis=1)
+            return request.start is None or bool((oldest > request.start).any())
+        return closes.shape[1] < request.limit or not closes[:, 0].all()
 
     def _check_each(
         self, statuses: list[RingStatus], reactions: Reactions
@@ -302,6 +350,32 @@ class CachedListQuery:
         worst = max(statuses, key=lambda status: health_rank(status.health))
         ages = [status.age for status in statuses if status.age is not None]
         return RingStatus(max(ages, default=None), worst.state, worst.health)
+
+
+def _bounded(
+    request: PriceRequest, views: tuple[ContextView, ...]
+) -> PriceRequest | None:
+    """Return the request with the strategy's time, None in a backtest."""
+    if any(view.is_backtest for view in views):
+        return None
+    return request._replace(now=strategy_time(views))
+
+
+def _left_out(rows: ListRows, planes: Planes) -> float | None:
+    """Return the seconds from the last row of all to the newest closed bar.
+
+    Return None without a row.
+    """
+    if not planes.close_time.size:
+        return None
+    return float(rows.newest.max() - planes.close_time[0, -1]) / 1000
+
+
+def _short(counts: Sequence[int], asked: int | None) -> int:
+    """Return how many rows fewer than asked for there are."""
+    if asked is None or min(counts, default=asked) >= asked:
+        return 0
+    return sum([max(0, asked - rows) for rows in counts])
 
 
 _SHOWN = 20

@@ -1,4 +1,4 @@
-"""The rows that the feeds of a list have, each as of one instant."""
+"""The rows of a list of securities: read from each feed as of one instant."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmfeed.bar import FLOAT_FIELDS, Field, Timeframe
-from shmfeed.cuts import cut
+from shmfeed.cuts import cut, cut_list
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Ring
+from shmfeed.health import quiet_ns
 from wealthdata.attachment import AttachedFeed
 from wealthdata.columns import Floats, Ints, PrivateColumns
 from wealthdata.kept_bars import (
@@ -47,6 +48,7 @@ class FeedPart:
         self.feeder = feed.check()
         self._known = feed.known_streams()
         self._fields = fields
+        self._quiet = quiet_ns(timeframe)
         self._columns = [FLOAT_FIELDS.index(field) for field in fields]
         written: list[str] = []
         rings: list[Ring] = []
@@ -92,48 +94,60 @@ class FeedPart:
         newest = closes[:, -1].tolist() if closes.size else [0] * len(self.rings)
         return {w: t for w, t in zip(self.written, newest, strict=True) if t}
 
-    def read(self, count: int) -> "ListRows":
-        """Return the newest rows of each security, as of one instant.
+    def read(self, request: PriceRequest) -> "ListRows":
+        """Return the newest rows of each security in the range, as of one instant.
 
         Raise StreamNotFoundError or BusyRingError.
         """
-        epochs = [ring.epoch for ring in self.rings]
+        limit = request.limit
+        if limit is None:
+            limit = self.rings[0].history if self.rings else 1
+        if len(self.rolled) == len(self.rings):
+            limit = 1  # only the newest bar of each is looked at
         if not self.rings:
             none = np.empty((0, 0), np.int64)
-            no_value = np.empty((len(self._fields), 0, 0))
+            values = np.empty((len(self._fields), 0, 0))
             no_values = np.empty((VALUES, 0, 0))
-            return ListRows(no_value, none, none[:, 0], [], {}, no_values)
+            times = none[:, 0], none[:, 0]
+            return ListRows(values, none, *times, True, 0.0, 0, {}, no_values)
+        bounds = None if request.is_newest else request.bounds[:2]
         keeps = bool(tracked)
         fields = FLOAT_FIELDS if keeps else self._fields
-        found = cut(self.rings, count, fields, False)
-        values, closes = found.values, found.close_time
+        values, closes, newest, epochs, is_even, age, lost = cut_list(
+            self.rings, limit, fields, bounds, self._quiet
+        )
         bars = values[:VALUES] if keeps else None
         if keeps:
             values = values[self._columns]
-        newest = np.zeros(len(self.rings), np.int64)
-        if closes.size:
-            newest[:] = closes[:, -1]
-        rows = ListRows(values, closes, newest, epochs, {}, bars)
-        for place, ring in self.rolled.items():
-            self._roll_up(rows, place, ring, count)
-        return rows
+        rows = values, closes, newest, epochs, is_even, age, lost
+        found = ListRows(*rows, {}, bars)
+        return self._roll_up(found, request) if self.rolled else found
 
-    def _roll_up(
-        self, rows: "ListRows", place: int, ring: RolledRing, count: int
-    ) -> None:
+    def _roll_up(self, rows: "ListRows", request: PriceRequest) -> "ListRows":
         """Put rolled-up rows in the place of those that they are made of."""
-        values, closes = rows.values[:, place], rows.closes[place]
-        request = PriceRequest(count, end=int(rows.newest[place]))
-        made = ring.read()
-        first, last = request.window(made.bars)
-        bars = made.bars.cut(first, last)
-        values[:], closes[:] = np.nan, 0
-        if len(bars):
-            closes[-len(bars) :] = bars.close_time
-            values[:, -len(bars) :] = bars.floats[self._columns]
-        rolled = made.described(last, request)
-        rows.newest[place] = rolled.newest
-        rows.rolled[place] = bars, rolled
+        newest, rolled = rows.newest, rows.rolled
+        for place, ring in self.rolled.items():
+            bounded = request._replace(newest=int(newest[place]))
+            made = ring.read()
+            first, last = bounded.window(made.bars)
+            facts = made.described(last, bounded)
+            newest[place] = facts.newest
+            rolled[place] = made.bars.cut(first, last), facts
+        own = [k for k in range(len(newest)) if k not in rolled]
+        values, closes = rows.values[:, own], rows.closes[own]
+        longest = max(len(bars) for bars, _ in rolled.values())
+        width = max(closes.shape[1] if own else 0, longest)
+        taken = np.full((len(values), len(newest), width), np.nan)
+        times = np.zeros((len(newest), width), np.int64)
+        if own:
+            start = width - closes.shape[1]
+            taken[:, own, start:], times[own, start:] = values, closes
+        for place, (bars, _) in rolled.items():
+            start = width - len(bars)
+            times[place, start:] = bars.close_time
+            taken[:, place, start:] = bars.floats[self._columns]
+        kept = _widened(rows.bars, width)
+        return rows._replace(values=taken, closes=times, is_even=False, bars=kept)
 
 
 class ListRows(NamedTuple):
@@ -144,15 +158,22 @@ class ListRows(NamedTuple):
         closes: Their close times, 0 without a row.
         newest: The close time of each ring's newest bar, 0 without one; of a rolled-up
             one the end of its newest group.
-        epochs: The epochs of the rings before the read.
+        epochs: The epochs of the rings' rows.
+        is_even: True if it is known that all rings have rows of the same times.
+        age: The largest age of a stream, None if one is not live.
+        lost: The number of frames over the rings' rows that were overwritten, ever.
         rolled: Rows that were rolled up, and the facts about them, by place.
-        bars: As `values`, those of a receipt, in a tracked process.
+        bars: As `values`, those of a receipt, in a tracked process. They lack rows that
+            were rolled up.
     """
 
     values: Floats
     closes: Ints
     newest: Ints
-    epochs: list[int]
+    epochs: Ints
+    is_even: bool
+    age: float | None
+    lost: int
     rolled: dict[int, tuple[PrivateColumns, RolledUp]]
     bars: Floats | None
 
@@ -180,9 +201,25 @@ class ListRows(NamedTuple):
         return kept
 
     @property
+    def ends(self) -> Ints:
+        """The close time of the last row of each ring, 0 without one."""
+        closes = self.closes
+        return closes[:, -1] if closes.shape[1] else np.zeros(len(closes), np.int64)
+
+    @property
     def left_out(self) -> int:
         """The number of groups that are left out after the rows."""
         return sum(rolled.left_out for _, rolled in self.rolled.values())
+
+
+def _widened(bars: Floats | None, width: int) -> Floats | None:
+    """Return the newest `width` rows, NaN where there are fewer."""
+    if bars is None or bars.shape[2] == width:
+        return bars
+    wide = np.full((*bars.shape[:2], width), np.nan)
+    rows = min(bars.shape[2], width)
+    wide[:, :, width - rows :] = bars[:, :, bars.shape[2] - rows :]
+    return wide
 
 
 def join_rows(parts: list[ListRows]) -> ListRows:
@@ -203,8 +240,20 @@ def join_rows(parts: list[ListRows]) -> ListRows:
         rolled |= {at + place: each for place, each in part.rolled.items()}
         at = end
     newest = np.concatenate([part.newest for part in parts])
-    epochs = [epoch for part in parts for epoch in part.epochs]
-    return ListRows(values, closes, newest, epochs, rolled, bars)
+    epochs = np.concatenate([part.epochs for part in parts])
+    ages = [part.age for part in parts]
+    known = [age for age in ages if age is not None]
+    return ListRows(
+        values,
+        closes,
+        newest,
+        epochs,
+        all(part.is_even for part in parts) and bool((closes == closes[0]).all()),
+        max(known) if len(known) == len(ages) else None,
+        sum(part.lost for part in parts),
+        rolled,
+        bars,
+    )
 
 
 def shown_rows(bars: PrivateColumns, count: int, times: Ints | None) -> PrivateColumns:

@@ -372,7 +372,7 @@ def _read_list(
     feeds = by_feed({security: query.sources(security) for security in securities})
     if (
         sum(map(len, feeds.values())) == len(securities)
-        and query.request.is_newest
+        and not query.request.include_now
         and template_of(query.fields).only_floats
     ):
         with suppress(StreamNotFoundError):  # the general query looks for a context

@@ -1,4 +1,4 @@
-/* read_cut, as shmfeed/cutting.py defines it. */
+/* read_cut and read_list, as shmfeed/cutting.py defines them. */
 #ifndef SHM_CUT_H
 #define SHM_CUT_H
 
@@ -9,9 +9,12 @@ typedef struct {
     Reader *reader;
     ring_slot slot;
     int64_t word;
+    int64_t oldest;     /* the first row that was looked at */
+    int64_t published;  /* the number of rows then */
     int64_t first;
     int64_t last;
     int64_t newest;  /* rows up to the newest common close time, from `first` on */
+    int64_t newest_time;  /* of read_list: the close time of the newest row, 0 without */
     bool moved;      /* take and copy it again */
 } CutRing;
 
@@ -21,6 +24,9 @@ typedef struct {
     int columns[SHM_FLOATS];
     int fields;
     bool align;
+    bool listed;         /* of read_list */
+    bool bounded;        /* only rows of `range` are chosen */
+    Range range;
     int64_t most;
     int64_t reach;       /* rows of a ring that are looked at */
     int64_t rows;        /* chosen rows; -1 before the first choice */
@@ -53,9 +59,24 @@ cut_close_time(const CutRing *ring, int64_t row)
     return ring_load(cut_column(ring, CLOSE_TIMES) + row);
 }
 
+/* Leave only the rows of the range, at most `most` of them. A row that is overwritten
+   meanwhile may have any time; C4 finds it. */
+static void
+cut_narrow(CutRing *ring, const Range *range)
+{
+    int64_t found = ring_search(&ring->slot, ring->first, ring->last, range->start);
+    if (range->end < ring->newest_time) {
+        ring->last = ring_search(&ring->slot, found, ring->last, range->end + 1);
+    }
+    ring->first = ring_minus(ring->last, range->most);
+    if (ring->first < found) {
+        ring->first = found;
+    }
+}
+
 /* Load word and window, C1: 1, 0 if the word is not that of before, -1 on an error. */
 static int
-cut_take(CutRing *ring, int64_t reach)
+cut_take(const Cut *cut, CutRing *ring)
 {
     int64_t before = ring->word;
     if (reader_current(ring->reader) < 0) {
@@ -64,9 +85,18 @@ cut_take(CutRing *ring, int64_t reach)
     ring->word = ring->reader->word;
     /* Not the reader's area: another ring of the cut may share the reader and leave it. */
     ring->slot = reader_segment_slot(ring->reader);
-    ring_window(&ring->slot, reach, &ring->first, &ring->last);
+    ring_window(&ring->slot, cut->reach, &ring->first, &ring->last);
+    ring->oldest = ring->first;
+    ring->published = ring->last;
     if (ring->last >= ring->reader->due) {
         reader_keep(ring->reader, ring->last);
+    }
+    if (cut->listed) {
+        int64_t rows = cut_length(ring);
+        ring->newest_time = rows > 0 ? cut_close_time(ring, rows - 1) : 0;
+        if (cut->bounded && rows > 0) {
+            cut_narrow(ring, &cut->range);
+        }
     }
     return ring->word == before;
 }
@@ -75,11 +105,11 @@ cut_take(CutRing *ring, int64_t reach)
 static bool
 cut_held(const CutRing *ring, bool with_count)
 {
-    return ring->first <= ring->last &&
-           ring_intact(&ring->slot, ring->word, ring->first) &&
+    return ring->oldest <= ring->published &&
+           ring_intact(&ring->slot, ring->word, ring->oldest) &&
            ring_load_acquire(ring->reader->entry + SHM_E_WORD) == ring->word &&
            (!with_count ||
-            ring_load_acquire(ring->slot.header + SHM_S_PUBLISHED) == ring->last);
+            ring_load_acquire(ring->slot.header + SHM_S_PUBLISHED) == ring->published);
 }
 
 /* Lower `*time` to the newest close time that all rings with rows have; return false if
@@ -294,7 +324,7 @@ cut_pass(Cut *cut)
     bool swapped = false, moved = false;
     for (Py_ssize_t k = 0; k < cut->count; k++) {
         if (cut->rings[k].moved) {
-            int taken = cut_take(&cut->rings[k], cut->reach);
+            int taken = cut_take(cut, &cut->rings[k]);
             if (taken < 0) {
                 return -1;
             }
@@ -423,7 +453,8 @@ cut_prepare(Cut *cut)
     if (cut->most > history) {
         cut->most = history;
     }
-    cut->reach = cut->align ? history : cut->most;
+    cut->reach = cut->align || cut->bounded ? history : cut->most;
+    cut->range.most = cut->most;
     cut->rows = -1;
     if (!cut->align) {
         return 0;
@@ -437,42 +468,149 @@ cut_prepare(Cut *cut)
     return 0;
 }
 
+/* Take n and fields. */
+static int
+cut_take_arguments(Cut *cut, PyObject *const *args)
+{
+    return at_least_1("n", args[1], &cut->most) < 0 ? -1 : cut_set_columns(cut, args[2]);
+}
+
+/* Read the rings: 1, 0 if they are not of one segment, -1 on an error. The caller releases
+   the cut. */
+static int
+cut_run(Cut *cut, PyObject *rings)
+{
+    cut->count = PyTuple_GET_SIZE(rings);
+    if (cut->count == 0) {
+        return 0;
+    }
+    cut->rings = PyMem_Calloc((size_t)cut->count, sizeof *cut->rings);
+    if (cut->rings == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int bound = cut_bind(cut, rings);
+    if (bound > 0 && (cut_prepare(cut) < 0 || cut_read(cut) < 0)) {
+        bound = -1;
+    }
+    return bound;
+}
+
+/* Return the result of a cut, which is released. */
+static PyObject *
+cut_finish(Cut *cut, int found, PyObject *result)
+{
+    cut_release(cut);
+    return found == 0 ? Py_NewRef(Py_None) : result;
+}
+
 static PyObject *
 read_cut(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     Cut cut = {0};
-    PyObject *result = NULL;
-    int align, bound;
+    int align;
 
     if (count != 4 || !PyTuple_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError,
                         "read_cut() takes a tuple of rings, n, fields and align");
         return NULL;
     }
-    if (at_least_1("n", args[1], &cut.most) < 0 || cut_set_columns(&cut, args[2]) < 0 ||
-        (align = flag("align", args[3])) < 0) {
+    if (cut_take_arguments(&cut, args) < 0 || (align = flag("align", args[3])) < 0) {
         return NULL;
     }
     cut.align = align;
-    cut.count = PyTuple_GET_SIZE(args[0]);
-    if (cut.count == 0) {
-        Py_RETURN_NONE;
+    int found = cut_run(&cut, args[0]);
+    return cut_finish(&cut, found, found > 0 ? cut_result(&cut) : NULL);
+}
+
+/* True if all rings have rows of the same close times. */
+static bool
+cut_is_even(const Cut *cut)
+{
+    const int64_t *times = PyArray_DATA(cut->close_time);
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        if (cut_length(&cut->rings[k]) != cut->rows ||
+            memcmp(times, times + k * cut->rows, (size_t)cut->rows * SHM_WORD) != 0) {
+            return false;
+        }
     }
-    cut.rings = PyMem_Calloc((size_t)cut.count, sizeof *cut.rings);
-    if (cut.rings == NULL) {
-        return PyErr_NoMemory();
+    return cut->rows > 0;
+}
+
+/* Return the largest age of the rings' streams, None if one of them is not live. */
+static PyObject *
+cut_age(const Cut *cut, int64_t quiet)
+{
+    int64_t age, oldest = 0, now = boot_ns();
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        const Reader *reader = cut->rings[k].reader;
+        if (!ring_is_live(reader->segment, reader->entry, now, quiet, &age) ||
+            !reader_is_carried(reader)) {
+            Py_RETURN_NONE;
+        }
+        oldest = age > oldest ? age : oldest;
     }
-    bound = cut_bind(&cut, args[0]);
-    if (bound == 0) {
-        result = Py_NewRef(Py_None);
-    } else if (bound > 0 && cut_prepare(&cut) == 0 && cut_read(&cut) > 0) {
-        result = cut_result(&cut);
+    return PyFloat_FromDouble((double)oldest / 1e9);
+}
+
+/* The slices of these rings that were lost. */
+static int64_t
+cut_lost(PyObject *rings)
+{
+    int64_t lost = 0;
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(rings); k++) {
+        lost += reattaching_count_lost((ReattachingReader *)PyTuple_GET_ITEM(rings, k));
     }
-    cut_release(&cut);
-    return result;
+    return lost;
+}
+
+static PyObject *
+list_result(const Cut *cut, PyObject *rings, int64_t quiet)
+{
+    npy_intp count = (npy_intp)cut->count;
+    PyObject *newest = PyArray_SimpleNew(1, &count, NPY_INT64);
+    PyObject *epochs = PyArray_SimpleNew(1, &count, NPY_INT64);
+    PyObject *age = newest == NULL || epochs == NULL ? NULL : cut_age(cut, quiet);
+    if (age == NULL) {
+        Py_XDECREF(newest);
+        Py_XDECREF(epochs);
+        return NULL;
+    }
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        ((int64_t *)PyArray_DATA((PyArrayObject *)newest))[k] = cut->rings[k].newest_time;
+        ((int64_t *)PyArray_DATA((PyArrayObject *)epochs))[k] =
+            cut->rings[k].word >> SHM_SLOT_BITS;
+    }
+    return Py_BuildValue("(OONNONL)", cut->values, cut->close_time, newest, epochs,
+                         cut_is_even(cut) ? Py_True : Py_False, age,
+                         (long long)cut_lost(rings));
+}
+
+static PyObject *
+read_list(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    Cut cut = {.listed = true};
+    int64_t quiet;
+
+    if (count != 5 || !PyTuple_Check(args[0]) ||
+        !(args[3] == Py_None || PyTuple_Check(args[3]))) {
+        PyErr_SetString(PyExc_TypeError, "read_list() takes a tuple of rings, n, fields,"
+                                         " a tuple of bounds or None, and quiet");
+        return NULL;
+    }
+    cut.bounded = args[3] != Py_None;
+    if (cut_take_arguments(&cut, args) < 0 || as_int64(Py_NewRef(args[4]), &quiet) < 0 ||
+        (cut.bounded && !PyArg_ParseTuple(args[3], "LL", &cut.range.start,
+                                          &cut.range.end))) {
+        return NULL;
+    }
+    int found = cut_run(&cut, args[0]);
+    return cut_finish(&cut, found,
+                      found > 0 ? list_result(&cut, args[0], quiet) : NULL);
 }
 
 #define CUT_METHODS \
-    {"read_cut", (PyCFunction)(void (*)(void))read_cut, METH_FASTCALL, DOC_read_cut},
+    {"read_cut", (PyCFunction)(void (*)(void))read_cut, METH_FASTCALL, DOC_read_cut}, \
+    {"read_list", (PyCFunction)(void (*)(void))read_list, METH_FASTCALL, DOC_read_list},
 
 #endif

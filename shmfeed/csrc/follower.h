@@ -165,11 +165,17 @@ reattaching_lapped(ReattachingReader *self, void *Py_UNUSED(closure))
                                (reader == NULL ? 0 : reader->tally->lapped));
 }
 
+static inline int64_t
+reattaching_count_lost(const ReattachingReader *self)
+{
+    const Reader *reader = (Reader *)self->reader;
+    return self->lost + (reader == NULL ? 0 : reader->tally->lost);
+}
+
 static PyObject *
 reattaching_lost(ReattachingReader *self, void *Py_UNUSED(closure))
 {
-    const Reader *reader = (Reader *)self->reader;
-    return PyLong_FromLongLong(self->lost + (reader == NULL ? 0 : reader->tally->lost));
+    return PyLong_FromLongLong(reattaching_count_lost(self));
 }
 
 static PyObject *
@@ -216,47 +222,6 @@ reattaching_dealloc(ReattachingReader *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static PyObject *
-oldest_live_age(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
-{
-    int64_t most, oldest = -1, now = boot_ns();
-    PyObject *rings = NULL;
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "oldest_live_age() takes rings and most");
-        return NULL;
-    }
-    if (as_int64(Py_NewRef(args[1]), &most) < 0 ||
-        (rings = PySequence_Tuple(args[0])) == NULL) {
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rings); i++) {
-        PyObject *ring = PyTuple_GET_ITEM(rings, i);
-        Reader *reader = NULL;
-        int64_t age;
-        if (!PyObject_TypeCheck(ring, &ReattachingReaderType)) {
-            PyErr_SetString(PyExc_TypeError, "oldest_live_age() takes rings");
-        } else {
-            reader = reattaching_current((ReattachingReader *)ring);
-        }
-        if (reader == NULL) {
-            Py_DECREF(rings);
-            return NULL;
-        }
-        bool live = ring_is_live(reader->segment, reader->entry, now, most, &age);
-        Py_DECREF(reader);
-        if (!live) {
-            oldest = -1;
-            break;
-        }
-        oldest = age > oldest ? age : oldest;
-    }
-    Py_DECREF(rings);
-    if (oldest < 0) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble((double)oldest / 1e9);
-}
-
 static PyMethodDef reattaching_methods[] = {
     {"view", FUNCTION(reattaching_view), NAMED, DOC_ReattachingReader_view},
     {"snapshot", FUNCTION(reattaching_snapshot), NAMED, DOC_ReattachingReader_snapshot},
@@ -294,9 +259,5 @@ static PyTypeObject ReattachingReaderType = {
     .tp_methods = reattaching_methods,
     .tp_getset = reattaching_getset,
 };
-
-#define FOLLOWER_METHODS                                                              \
-    {"oldest_live_age", (PyCFunction)(void (*)(void))oldest_live_age, METH_FASTCALL,  \
-     DOC_oldest_live_age},
 
 #endif

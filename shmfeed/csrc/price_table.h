@@ -106,9 +106,7 @@ static PyTypeObject ReadType = {
 static int64_t
 lost_slices(const Read *read)
 {
-    const ReattachingReader *ring = (const ReattachingReader *)read->ring;
-    const Reader *reader = (const Reader *)ring->reader;
-    return ring->lost + (reader == NULL ? 0 : reader->tally->lost);
+    return reattaching_count_lost((const ReattachingReader *)read->ring);
 }
 
 static int

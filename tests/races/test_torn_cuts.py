@@ -111,6 +111,42 @@ def test_a_cut_that_is_not_aligned_is_of_one_instant(writes, reads):
     assert tally["rows"] > RINGS
 
 
+def judge_list(found: cutting.ListArrays, bounds, tally: Counter) -> int:
+    """Count the rows of a list and its faults; return its newest bar's number."""
+    start, end = bounds
+    newest = found.newest
+    tally["torn"] += bool((np.diff(newest) > 0).any() or newest[0] - newest[-1] > HOUR)
+    held = found.close_time > 0
+    tally["rows"] += np.count_nonzero(held)
+    times = found.close_time[held]
+    tally["bad"] += bool(((times < start) | (times > end)).any())
+    ring = np.broadcast_to(np.arange(RINGS)[:, None], held.shape)[held]
+    for field, value in enumerate(prices(0)):
+        expected = value + 10.0 * (times // HOUR - 1) + ring / 16
+        tally["bad"] += bool((found.values[field][held] != expected).any())
+    return int(newest.min()) // HOUR - 1
+
+
+@pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
+@pytest.mark.timeout(1200)
+def test_a_list_of_a_range_is_of_one_instant(writes, reads):
+    wanted, newest = CUTS[reads.name] * SHARE / 4, 0
+    tally: Counter = Counter()
+    with racing_rings(writes, reads, pause=20) as rings:
+        deadline = time.monotonic() + 60 * forks.SCALE
+        while tally["cuts"] < wanted and time.monotonic() < deadline:
+            tally["cuts"] += 1
+            back = (1, 7, HISTORY)[tally["cuts"] % 3]
+            bounds = (newest - back) * HOUR, (newest + tally["cuts"] % 4) * HOUR
+            try:
+                newest = judge_list(rings.listed(20, bounds), bounds, tally)
+            except BusyRingError:
+                tally["busy"] += 1
+    print(dict(tally))
+    assert tally["bad"] == tally["torn"] == 0
+    assert tally["rows"] > RINGS
+
+
 GENERATION = 1e6
 SWAPPED = 3
 
@@ -172,9 +208,9 @@ def take_slowly(monkeypatch) -> None:
     """Let a pure reader yield before each ring, and take none again for a swap."""
     take = cutting._Window.take
 
-    def take_after_a_pause(window: cutting._Window, most: int) -> bool:
+    def take_after_a_pause(window: cutting._Window, reach: int, most: int) -> bool:
         os.sched_yield()
-        take(window, most)
+        take(window, reach, most)
         return True
 
     monkeypatch.setattr(cutting._Window, "take", take_after_a_pause)

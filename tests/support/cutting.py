@@ -44,6 +44,7 @@ class Rings:
         """Make the streams, or read those that these words have already."""
         pure = core.name == "pure"
         self.read_cut = cutting.read_cut if pure else extension.read_cut
+        self.read_list = cutting.read_list if pure else extension.read_list
         self.geometry = Geometry(count, history, guard)
         self.words = words or Words(bytearray(self.geometry.size))
         if not self.words.ints[H_STREAMS]:
@@ -88,6 +89,13 @@ class Rings:
 
     def cut(self, n: int, align: bool, fields: tuple[str, ...] = FIELDS) -> Any:
         return self.read_cut(self.rings, n, fields, align)
+
+    def listed(
+        self, n: int, bounds: tuple[int, int] | None, quiet: int = 0
+    ) -> cutting.ListArrays:
+        """Return the rows of a list; `bounds` are close times."""
+        found = self.read_list(self.rings, n, FIELDS, bounds, quiet)
+        return cutting.ListArrays(*found)
 
     def swap(
         self, k: int, numbers: Iterable[int], slot: int, shift: float = 0.0

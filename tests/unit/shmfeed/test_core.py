@@ -41,7 +41,7 @@ for name in ("Rows", "Slice", "RingReader", "RingWriter", "ReattachingReader"):
     setattr(double, name, type(name, (), {}))
 double.fence = double.read_cut = double.kept_bytes = lambda: None
 double.limit_kept = lambda limit: None
-double.oldest_live_age = double.fence
+double.read_list = double.fence
 sys.modules[double.__name__] = double
 """
 OLD = DOUBLE % {} + "del double.fence\n"  # of sources of the same layout

@@ -124,6 +124,65 @@ class TestOfQuietRings:
             assert rings.read_cut(pair, 1, FIELDS, True) is None
 
 
+ANY_BOUND = st.integers(-1, 14)
+
+
+class TestOfAList:
+    @given(
+        held=st.lists(NUMBERS, min_size=1, max_size=5),
+        n=st.integers(1, 2 * HISTORY),
+        bounds=st.none() | st.tuples(ANY_BOUND, ANY_BOUND),
+    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_it_is_what_sets_give(
+        self,
+        each_core: Core,
+        held: list[list[int]],
+        n: int,
+        bounds: tuple[int, int] | None,
+    ) -> None:
+        rings = Rings(each_core, len(held), HISTORY)
+        for k, numbers in enumerate(held):
+            rings.close(k, *numbers)
+        seen = [numbers[-HISTORY:] for numbers in held]
+        times = None
+        if bounds is not None:
+            first, last = bounds
+            seen = [[i for i in numbers if first <= i <= last] for numbers in seen]
+            times = (first + 1) * HOUR, (last + 1) * HOUR
+        found = rings.listed(n, times)
+        values, closes, _ = expected(seen, HISTORY, n, align=False)
+        np.testing.assert_array_equal(found.values, values)
+        np.testing.assert_array_equal(found.close_time, closes)
+        newest = [(ns[-1] + 1) * HOUR if ns else 0 for ns in held]
+        assert found.newest.tolist() == newest
+        assert found.epochs.tolist() == [ring.epoch for ring in rings.rings]
+        kept = [numbers[-n:] for numbers in seen]
+        assert found.is_even == (kept[0] != [] and all(k == kept[0] for k in kept))
+        assert (found.age, found.lost) == (None, 0)  # no feeder lives
+
+    @pytest.mark.parametrize("bounds", [None, (0, 100 * HOUR)])
+    def test_it_follows_a_swap(self, each_core: Core, bounds: Any) -> None:
+        rings = Rings(each_core, 2, HISTORY)
+        for k in range(2):
+            rings.close(k, *range(8))
+        before = rings.listed(2, bounds)
+        rings.swap(0, range(20, 23), slot=2)
+        after = rings.listed(2, bounds)
+        assert (after.close_time // HOUR).tolist() == [[22, 23], [7, 8]]
+        assert after.epochs[0] > before.epochs[0]
+        assert after.epochs[1] == before.epochs[1]
+
+    def test_rings_of_two_segments_are_left_to_the_caller(
+        self, each_core: Core
+    ) -> None:
+        rings = Rings(each_core, 2, HISTORY)
+        other = rings.over(Words(bytearray(rings.words.raw)))
+        pairs: list[tuple] = [(rings.rings[0], other[1]), (), (rings.rings[0], None)]
+        for pair in pairs:
+            assert rings.read_list(pair, 1, FIELDS, None, 0) is None
+
+
 class TestDamage:
     @pytest.mark.parametrize("align", [True, False])
     @pytest.mark.parametrize(

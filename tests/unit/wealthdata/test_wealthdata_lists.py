@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -71,12 +72,18 @@ def by_the_cut(**asked: Any) -> pd.DataFrame:
 
 
 def by_the_long_way(**asked: Any) -> pd.DataFrame:
-    found = get_price(**asked, end_date=when(10_000))
+    query_cache.list_queries.clear()
+    with mock.patch.object(CachedListQuery, "read", return_value=None):
+        found = get_price(**asked)
     assert not query_cache.list_queries
     return found
 
 
-WAYS = [by_the_cut, by_the_long_way]
+def up_to_an_end(**asked: Any) -> pd.DataFrame:
+    return by_the_cut(**asked, end_date=when(10_000))
+
+
+WAYS = [by_the_cut, up_to_an_end, by_the_long_way]
 
 
 def chosen(
@@ -162,6 +169,55 @@ def test_the_frame_is_what_sets_give(
     assert attrs.absent == [symbol for symbol in held if not held[symbol]]
     assert attrs.gaps == gaps_of(rows)
     assert attrs.valid
+
+
+MOMENTS = st.none() | st.integers(-2, 12)
+_WARNINGS = (
+    "ignore::wealthdata.StaleFeedWarning",
+    "ignore::wealthdata.BehindWarning",
+)
+
+
+@given(
+    numbers=st.lists(NUMBERS, min_size=1, max_size=3),
+    bounds=st.tuples(MOMENTS, MOMENTS),
+    count=st.none() | st.integers(1, 9),
+    align=st.booleans(),
+    wide=st.booleans(),
+)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings(*_WARNINGS)
+def test_a_range_is_the_same_by_both_ways(
+    strategy: str,
+    numbers: list[list[int]],
+    bounds: tuple[int | None, int | None],
+    count: int | None,
+    align: bool,
+    wide: bool,
+) -> None:
+    held = dict(zip(SYMBOLS, numbers, strict=False))
+    start, end = (None if n is None else when(n) for n in bounds)
+    if start is not None:
+        count = None
+        end = None if end is None else max(start, end)
+    asked = {"start_date": start, "end_date": end, "count": count}
+    shape = {"align": align, "wide": wide}
+    attachment.detach()
+    with create(strategy, history=100) as writer:
+        fill(writer, held)
+        cut, long_way = (
+            way(security=[*held], **asked, **shape)
+            for way in (by_the_cut, by_the_long_way)
+        )
+        counts = ("short", "gaps", "unconfirmed", "polled", "due", "late", "behind")
+        found, expected = (
+            [frame.attrs["shmfeed"][name] for name in counts]
+            for frame in (cut, long_way)
+        )
+        writer.close(unlink=True)
+    pd.testing.assert_frame_equal(cut, long_way, check_freq=False)
+    assert found == expected
+    assert cut.attrs["shmfeed"] == long_way.attrs["shmfeed"]
 
 
 class TestTheTwoWaysAreOne:
@@ -604,15 +660,17 @@ class TestAnInstant:
         "asked",
         [
             {},
-            {"fields": ["close", "flags"]},
             {"end_date": when(10_000)},
+            {"fields": ["close", "flags"]},
+            {"fields": ["close", "flags"], "end_date": when(10_000)},
             {"include_now": True},
         ],
-        ids=["cut", "integers", "range", "forming"],
+        ids=["cut", "range", "integers", "range of integers", "forming"],
     )
     def test_is_that_of_all(
         self, writer: FeedWriter, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        one_cut = "fields" not in asked and "include_now" not in asked
         fill(writer, {symbol: [0, 1, 2] for symbol in self.ORDER})
         rings = [writer.add_stream(symbol, "1h") for symbol in self.ORDER]
         numbers = itertools.count(3)
@@ -628,7 +686,7 @@ class TestAnInstant:
         assert self.skew(skewed) <= 0
 
         monkeypatch.setattr(list_reading, "_newest_closes", lambda *_: {})
-        if asked:  # the control: each is read as of its own time
+        if not one_cut:  # the control: each is read as of its own time
             assert self.skew(self.read_between(monkeypatch, close_between, asked)) > 0
 
     def read_between(
