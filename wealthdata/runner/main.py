@@ -139,7 +139,7 @@ def _open_record(options: RunOptions, mode: Mode) -> Recording | None:
 
 def _load(options: RunOptions, mode: Mode, watch: Watch) -> Iterator[RunningStrategy]:
     """Yield each strategy, loaded, with a context of its own."""
-    provide_jqdata()
+    provide_jqdata(options.strategies)
     labels = [Path(path).name for path in options.strategies]
     start = moment_of(mode.start)
     frequency = ",".join(options.request.timeframes)

@@ -7,8 +7,9 @@ once, so that a port runs unchanged and its author knows.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import wealthdata
@@ -97,13 +98,15 @@ def public_names() -> dict[str, object]:
     return calls | {name: getattr(wealthdata, name) for name in wealthdata.__all__}
 
 
-def provide_jqdata() -> None:
+def provide_jqdata(strategies: Iterable[str]) -> None:
     """Make `from jqdata import *` bring the calls of wealthdata.
 
-    A module of that name that can be found, such as a file beside the strategy, is left
+    A module of that name that can be found, such as a file beside a strategy, is left
     alone.
     """
     if "jqdata" in sys.modules or find_spec("jqdata") is not None:
+        return
+    if any(list(Path(path).parent.glob("jqdata*")) for path in strategies):
         return
     module = ModuleType("jqdata", "The calls of wealthdata, under JoinQuant's name.")
     names = public_names() | dict.fromkeys(_VALUES, StrategyValue)

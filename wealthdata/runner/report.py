@@ -1,5 +1,6 @@
 """Lines for the user of the runner, on standard error."""
 
+import select
 import sys
 from contextlib import suppress
 
@@ -14,10 +15,10 @@ def tell(text: str) -> None:
 
 def output_is_closed() -> bool:
     """Return True if the program that reads standard output has ended."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    except (OSError, ValueError):
-        return False
+    with suppress(OSError, ValueError):  # it may be no file
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(
+            event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)
+        )
     return False
