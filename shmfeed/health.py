@@ -67,6 +67,7 @@ _MS = 1_000_000
 _DISCONNECTED: State = "disconnected"
 _ERROR = STATES.index("error")
 _QUIET_GRACE_NS = 2 * _SECOND
+_REPAIR_GRACE = 5.0  # s, the default of the setting
 # By timeframe, ns without an update until a stream is quiet, and until it is stale.
 _SILENCES = {
     timeframe: (
@@ -256,6 +257,16 @@ def _stream_state(ints: Ints, entry: int) -> State:
         return "connected"
     state = connection_state(ints, alive=True)
     return "reconnecting" if state == "connected" else state
+
+
+def repair_grace(reader: RingReader | None) -> float:
+    """Return the seconds for which newer bars may wait for older ones.
+
+    The feeder's setting, or its default: without a reader, and for rows that `create`
+    has written.
+    """
+    ns: int = 0 if reader is None else reader.words.ints[H_REPAIR_GRACE]
+    return ns / _SECOND if ns > 0 else _REPAIR_GRACE
 
 
 def explain_health(reader: RingReader, timeframe: str, health: Health) -> str:

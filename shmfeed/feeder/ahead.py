@@ -37,6 +37,7 @@ class AheadBars:
         rows: RowPublisher,
         streams: Mapping[StreamKey, StreamState],
         ledger_of: Callable[[RingWriter], HistoryLedger],
+        wall: Callable[[], int],
     ) -> None:
         self.clock = clock
         self.last_error = ""
@@ -44,6 +45,7 @@ class AheadBars:
         self._rows = rows
         self._streams = streams
         self._ledger_of = ledger_of
+        self._wall = wall  # this host's clock, ms UTC
         self._epoch = clock.epoch  # of the clock that rows were judged by
         self._kept: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
         self._is_lag_said = False  # of this host's clock, as far as bars tell it
@@ -128,7 +130,7 @@ class AheadBars:
         if event.event_time:
             beyond = clock.read(now) + TOLERANCE_MS
             return clock.is_doubtful and event.event_time > beyond
-        wall = time.time_ns() // 1_000_000
+        wall = self._wall()
         if clock.source == "host" and wall > clock.read(now) + TOLERANCE_MS:
             clock.follow_host(wall, now)  # a time service has set this host's clock
             return True

@@ -39,6 +39,7 @@ with this host's clock undoes such a weak leap too. `epoch` rises with each leap
 with the first word of the venue: bars judged before must be judged again.
 """
 
+import time
 from typing import Literal
 
 TOLERANCE_MS = 60_000  # a larger difference to the estimate is a leap
@@ -53,6 +54,11 @@ _CONFIRM_SECONDS = 2.0
 _FINAL_MS = 2000  # how long after its end the last message of a bar may come
 
 Source = Literal["host", "bars", "date", "events"]
+
+
+def host_clock() -> int:
+    """Return the wall clock of this host, in ms UTC."""
+    return time.time_ns() // 1_000_000
 
 
 class VenueClock:

@@ -10,7 +10,7 @@ from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refu
 from shmfeed.core import RingReader, RingWriter
 from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.ahead import AheadBars
-from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock
+from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, host_clock
 from shmfeed.feeder.history_ledger import HistoryLedger
 from shmfeed.feeder.history_taking import HistoryTaking
 from shmfeed.feeder.late_refusals import LateRefusals
@@ -67,6 +67,7 @@ class Intake:
         recorder: RowRecorder | None = None,
         reasons: Reasons | None = None,
         fill: Callable[[StreamKey], None] = lambda _: None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Write to the streams of `writer`.
 
@@ -76,7 +77,8 @@ class Intake:
         `history` says that a source of history exists: bars after a gap wait for it.
         `recorder` is told each version of each row, `reasons` why streams are dropped
         or mute. `fill` is called with each stream that is added, before its rows are
-        read; it may put older rows into the ring.
+        read; it may put older rows into the ring. `clock` stands for this host's boot
+        clock and wall clock, in seconds UTC, where recorded messages are played.
         """
         self.last_error = ""
         self._writer = writer
@@ -89,17 +91,18 @@ class Intake:
         self._grace_ms = round(close_grace * 1000)
         self._streams: dict[StreamKey, StreamState] = {}
         self._spelled = SpelledStreams()
-        now = boot_seconds()
-        self._clock = VenueClock(time.time_ns() // 1_000_000, now)
+        self._now = boot_seconds if clock is None else clock
+        wall = host_clock if clock is None else lambda: round(clock() * 1000)
+        now = self._now()
+        self._clock = VenueClock(wall(), now)
         self._repair_grace = repair_grace if history else None
         self._rows = RowPublisher(writer, recorder)
         self._drops, self.missing = self._rows.drops, self._rows.missing
         self._ahead = AheadBars(
-            self._clock, writer, self._rows, self._streams, self._ledger_of
+            self._clock, writer, self._rows, self._streams, self._ledger_of, wall
         )
-        self._taking = HistoryTaking(
-            writer, self._rows, self._clock, rest_settle, flagged
-        )
+        clocked = writer, self._rows, self._clock
+        self._taking = HistoryTaking(*clocked, rest_settle, flagged)
         self._next_sample = self._next_tick = self._next_count = now
         self._heard: dict[int, float] = {}  # when a connection brought anything last
         self._late_refusals = LateRefusals()
@@ -132,7 +135,7 @@ class Intake:
                     )
         self._spelled.replace(self._streams)
         if self._clock.is_confirmed:
-            self._ahead.cut_future(boot_seconds())
+            self._ahead.cut_future(self._now())
             self._say(self._ahead.last_error)
 
     def connected(self, streams: Iterable[StreamKey] | None = None) -> None:
@@ -142,7 +145,7 @@ class Intake:
         earlier feeder ended, has changed unseen. The venue may send it now, so the
         clock waits.
         """
-        now = boot_seconds()
+        now = self._now()
         for stream in self._selected(streams):
             if stream.clock_from == math.inf:
                 stream.connected_at = self._clock.read(now)
@@ -157,7 +160,7 @@ class Intake:
         Without a connection, forming bars change unseen. Nothing that came up to
         `heard` was lost.
         """
-        now = boot_seconds()
+        now = self._now()
         for stream in self._selected(streams):
             stream.clock_from = math.inf
             self._write(stream, stream.ledger.reconnected(heard=heard), now)
@@ -167,7 +170,7 @@ class Intake:
         self, connection: int, uncovered: Iterable[StreamKey] = ()
     ) -> None:
         """Record that a connection was lost, and which streams have none now."""
-        now, heard = boot_seconds(), self._heard.pop(connection, -math.inf)
+        now, heard = self._now(), self._heard.pop(connection, -math.inf)
         for stream in self._streams.values():
             for line, carrier in stream.carriers.items():
                 if carrier == connection:
@@ -179,7 +182,7 @@ class Intake:
 
         `read_at` is a reading of time.monotonic.
         """
-        now = boot_seconds()
+        now = self._now()
         self._clock.set_time(time_ms, now - (time.monotonic() - read_at))
         self._ahead.judge(now)
 
@@ -188,7 +191,7 @@ class Intake:
 
         Call it when the feeder stood still for longer than any turn of its loop takes.
         """
-        now = boot_seconds()
+        now = self._now()
         for stream in self._streams.values():
             stream.ledger.stalled(now)
 
@@ -198,7 +201,7 @@ class Intake:
         For one about which none has come, since its connection came. Streams that no
         connection carries are left out.
         """
-        now = boot_seconds()
+        now = self._now()
         return {
             key: now - stream.heard
             for key, stream in self._streams.items()
@@ -211,7 +214,7 @@ class Intake:
         All came over one connection. `line` is its number where several carry the same
         streams.
         """
-        now = boot_seconds()
+        now = self._now()
         clock = self._clock
         venue_now = clock.read(now)
         is_sample = now >= self._next_sample
@@ -252,7 +255,7 @@ class Intake:
         Call it after each batch. It works at most every TICK_SECONDS. A process that is
         stopped after it has read `now` closes nothing too early.
         """
-        now = boot_seconds() if now is None else now
+        now = self._now() if now is None else now
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
@@ -290,7 +293,7 @@ class Intake:
         stream = self._streams.get(answer.request.key)
         if stream is None:
             return HistoryEffect()
-        now = boot_seconds()
+        now = self._now()
         if answer.is_own and answer.venue_now and not self._clock.is_known:
             self._clock.set_time(answer.venue_now, now)
             self._ahead.judge(now)
@@ -327,7 +330,7 @@ class Intake:
 
     def release(self, streams: Iterable[StreamKey]) -> None:
         """Publish the waiting bars of these streams: history has no more for them."""
-        now = boot_seconds()
+        now = self._now()
         for stream in self._selected(streams):
             self._write(stream, stream.ledger.release(now), now)
         self._finish(now)
@@ -390,7 +393,7 @@ class Intake:
     def _add_stream(self, key: StreamKey) -> StreamState:
         ring = self._writer.add_stream(*key)
         self._fill(key)
-        stream = StreamState(ring, self._ledger_of(ring), boot_seconds())
+        stream = StreamState(ring, self._ledger_of(ring), self._now())
         stream.gaps = self._writer.stream_gaps(key)
         self._rows.count_gaps(stream)
         return stream
@@ -442,12 +445,12 @@ class Intake:
         if verdict == OLDER and event.closed and stream.ledger.may_end(event.open_time):
             return stream
         stream.messages += 1
-        stream.heard = boot_seconds()
+        stream.heard = self._now()
         self._rows.drop(stream, Anomaly("duplicates", event, "", True), stream.heard)
         return None
 
     def _take_breaks(self, connection: int, line: int) -> None:
-        check, now = self._sequence, boot_seconds()
+        check, now = self._sequence, self._now()
         for key, missing, is_early in check.breaks:
             heard = -math.inf if key else self._heard.get(connection, -math.inf)
             self._writer.count("missed", missing)

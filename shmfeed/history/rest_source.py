@@ -59,6 +59,7 @@ class BinanceSource:
         *,
         is_own: bool,
         redact: Callable[[str], str] = str,
+        clock: Callable[[], float] = boot_seconds,
     ) -> None:
         """Take the parts; nothing is asked for yet.
 
@@ -68,6 +69,7 @@ class BinanceSource:
             budget: The weight that all feeders of this user may spend.
             is_own: True for the REST service of the feed's own market.
             redact: Takes the secrets out of a server's words.
+            clock: The clock by which the clients time their answers, in seconds.
         """
         self.name = f"REST of binance {market_type}"
         self.is_own = is_own
@@ -76,7 +78,7 @@ class BinanceSource:
         self._clients = clients
         self._budget = budget
         self._weight_limit = self._market.weight_limit
-        self._redact = redact
+        self._redact, self._clock = redact, clock
         self._used_weight = 0
         self._time = VenueTime()
         self._turn = 0
@@ -147,7 +149,7 @@ class BinanceSource:
 
     def _info(self, resource: str) -> dict[str, SymbolState]:
         answer, label = self._get(resource, self._market.info_weight, INFO_BYTES)
-        _, now = self._time.bounds_at(boot_seconds())
+        _, now = self._time.bounds_at(self._clock())
         with _named(label):
             info = binance.parse_info(answer.body, now)
         self._weight_limit = info.weight_limit or self._weight_limit
@@ -173,7 +175,7 @@ class BinanceSource:
         timeframe = request.key[1]
         if not self._time.is_known or timeframe == "3d":
             return 0
-        early, late = self._time.bounds_at(boot_seconds())
+        early, late = self._time.bounds_at(self._clock())
         late += duration("1s") * 2  # while the request is on its way
         if floor(early, timeframe) != floor(late, timeframe):
             return 0
@@ -202,13 +204,13 @@ class BinanceSource:
     ) -> tuple[HttpAnswer, str]:
         """Return an answer, and the address that gave it."""
         failure: HistoryError | None = None
-        end = boot_seconds() + TIMEOUT
+        end = self._clock() + TIMEOUT
         first = self._turn
         for turn in range(first, first + len(self._clients)):
             client = self._clients[turn % len(self._clients)]
             recorded = self._reserve(client, weight)
             try:
-                left = round(end - boot_seconds(), 1)  # which a message may name
+                left = round(end - self._clock(), 1)  # which a message may name
                 answer = client.get(resource, max_bytes, left)
                 self._note(answer, client)
             except ConnectionLostError as error:

@@ -64,8 +64,8 @@ class HistoryWorker:
         self._clock = clock
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
-        self._waiting: list[_Task] = []  # a heap
-        self._running: set[_Task] = set()
+        self._waiting: list[HistoryTask] = []  # a heap
+        self._running: set[HistoryTask] = set()
         self._outcomes: deque[HistoryOutcome] = deque()
         self._numbers = count()
         self._pause_until = 0.0  # the rate limit's
@@ -90,7 +90,7 @@ class HistoryWorker:
         with self._changed:
             if self._is_closed:
                 return
-            heapq.heappush(self._waiting, _Task(job, next(self._numbers)))
+            heapq.heappush(self._waiting, HistoryTask(job, next(self._numbers)))
             self._start_thread()
             self._changed.notify()
 
@@ -162,7 +162,7 @@ class HistoryWorker:
                     log.exception("%s failed", self.source.name)
                 self._finish(task, HistoryError(f"failed: {error!r}", "away"))
 
-    def _take(self) -> "_Task | None":
+    def _take(self) -> "HistoryTask | None":
         with self._changed:
             while not self._is_closed:
                 pause = self._pause_until - self._clock()
@@ -177,7 +177,7 @@ class HistoryWorker:
                     return task
             return None
 
-    def _take_page(self, task: "_Task", page: HistoryPage) -> None:
+    def _take_page(self, task: "HistoryTask", page: HistoryPage) -> None:
         task.add(page)
         if page.follows is None:
             self._finish(task, None)
@@ -186,7 +186,7 @@ class HistoryWorker:
             self._put_back(task)
 
     def _put_back(
-        self, task: "_Task", pause_until: float = 0.0, reason: str = ""
+        self, task: "HistoryTask", pause_until: float = 0.0, reason: str = ""
     ) -> None:
         with self._changed:
             self._running.discard(task)
@@ -196,7 +196,7 @@ class HistoryWorker:
                 heapq.heappush(self._waiting, task)
                 self._changed.notify()
 
-    def _finish(self, task: "_Task", error: HistoryError | None) -> None:
+    def _finish(self, task: "HistoryTask", error: HistoryError | None) -> None:
         with self._changed:
             self._running.discard(task)
             if task.is_cancelled or self._is_closed:
@@ -205,8 +205,14 @@ class HistoryWorker:
         self._wake()
 
 
-class _Task:
-    """A job, and the pages that have come of it."""
+class HistoryTask:
+    """A job, and the pages that have come of it.
+
+    Attributes:
+        job: The job.
+        follows: The request for the next page.
+        asked_at: When the last page was asked for.
+    """
 
     def __init__(self, job: HistoryJob, number: int) -> None:
         self.job = job
@@ -217,10 +223,11 @@ class _Task:
         self._venue_now = 0
         self._order = (_RANK[job.purpose], *_urgency(job.request), number)
 
-    def __lt__(self, other: "_Task") -> bool:
+    def __lt__(self, other: "HistoryTask") -> bool:
         return self._order < other._order
 
     def add(self, page: HistoryPage) -> None:
+        """Take a page."""
         if page.block.shape[1]:
             self._pages.append(page.block)
         self._venue_now = page.venue_now or self._venue_now
@@ -228,6 +235,7 @@ class _Task:
     def outcome(
         self, source: HistorySource, error: HistoryError | None
     ) -> HistoryOutcome:
+        """Return the end of the job, with the pages up to it."""
         if error is not None and not self._pages:
             return HistoryOutcome(self.job, None, error)
         answer = HistoryAnswer(
