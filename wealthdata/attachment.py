@@ -24,6 +24,7 @@ from wealthdata.backtest_mark import VARIABLE, mark
 from wealthdata.choices import Choices, current_choices
 from wealthdata.expectation import Binding
 from wealthdata.query_cache import forget_queries
+from wealthdata.stand_ins import segment_of, stand_ins
 
 # The errors of a feed that has lost the stream, its market or its shared memory.
 FEED_ERRORS = StreamNotFoundError, FeedChangedError, SegmentError
@@ -42,7 +43,7 @@ class AttachedFeed:
         self.expect = expect
         # No reference to this object: a cycle would keep a segment that is let go.
         self._feed = attach_accepted(
-            binding.name, partial(binding.check, expect=expect)
+            segment_of(binding.name), partial(binding.check, expect=expect)
         )
         self._feeder = self._feed.feeder()
         self._rings: dict[StreamKey, Ring] = {}
@@ -180,6 +181,13 @@ def no_data_error(reason: str, named: str | None = None) -> NoDataError:
         return NoDataError(
             f"{reason}; this process reads no feed (context_only, or SHMFEED_FEED=off),"
             " so supply the bars with wealthdata.set_context(context)"
+        )
+    segments = stand_ins()
+    if segments is not None:
+        return NoDataError(
+            f"{reason}; this is a replay, which plays {' '.join(segments)} and not feed"
+            f" {name!r}: name its securities in --symbols as SYMBOL@{name}, and its"
+            f" file as --replay {name}=FILE"
         )
     from shmfeed.listing import describe_feeds  # noqa: PLC0415 # only an error needs it
 

@@ -60,6 +60,7 @@ class Progress:
         market: The number of the feed's binding, and its identity.
         turned_back: True if the stream began again at an older bar.
         begun: The time at which the task began to follow, of time.monotonic().
+        since: The same by the venue's clock, ms UTC, in a replay; else None.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class Progress:
         "next_open",
         "owner",
         "recorded",
+        "since",
         "turned_back",
     )
 
@@ -84,6 +86,7 @@ class Progress:
         self.market: tuple[int, str | None] | None = None
         self.turned_back = False
         self.begun = time.monotonic()
+        self.since: int | None = None
         self.owner: weakref.ref[FollowedStream] | None = None
 
     def copy(self) -> "Progress":
@@ -137,8 +140,12 @@ class FollowedStream(StreamSource):
         self.epoch = self.seen = _UNKNOWN
         self.is_new = True
 
-    def begin(self, record: TaskRecord) -> None:
-        """Begin after what the task has had."""
+    def begin(self, record: TaskRecord, since: int | None = None) -> None:
+        """Begin after what the task has had.
+
+        A replay, whose clock is not this host's, gives its begin as `since`, in ms UTC.
+        """
+        self._progress.since = since
         known = record.followed.get(self.id)
         if known is None:
             self._begin_first(record)
@@ -312,8 +319,10 @@ class FollowedStream(StreamSource):
         reader = None if self.ring is None else self.ring._current_reader()
         if reader is None or not is_venue_time_known(reader):
             return first
-        followed_ms = (time.monotonic() - self._progress.begun) * 1000
-        begun = venue_now(reader) - round(followed_ms)
+        begun = self._progress.since
+        if begun is None:
+            followed_ms = (time.monotonic() - self._progress.begun) * 1000
+            begun = venue_now(reader) - round(followed_ms)
         return max(first, int(np.searchsorted(rows.close_time, begun, "right")))
 
     def health(self) -> HealthName:
