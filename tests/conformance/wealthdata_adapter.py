@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,8 +28,8 @@ from wealthdata import attachment, contexts_in_force
 from wealthdata.choices import replace_choices
 from wealthdata.runner.main import main
 
-ways = ("live", "ahead", "hybrid", "backtest")
-runs = ("backtest",)
+ways = ("live", "ahead", "hybrid", "replay", "backtest")
+runs = ("replay", "backtest")
 
 PROBE = Path(__file__).parent / "probe_strategy.py"
 IDENTITY = make_identity("binance", "spot", ["venue.example"])
@@ -131,23 +132,14 @@ def _hybrid(market: Market, moments: Sequence[int], probe: Probe) -> None:
             probe(moment)
 
 
-def _backtest(market: Market, moments: Sequence[int], probe: Probe) -> None:
-    _run_probe(market, moments, probe, *_options("backtest", market))
-
-
-def _run_probe(
-    market: Market, moments: Sequence[int], probe: Probe, *options: str
-) -> None:
+def _run_probe(way: str, market: Market, moments: Sequence[int], probe: Probe) -> None:
     """Let the runner run the strategy that looks at each close time."""
     keys = dict.fromkeys(map(_key, market.bars))
     symbols = dict.fromkeys(symbol for symbol, _ in keys)
     timeframes = dict.fromkeys(timeframe for _, timeframe in keys)
     _Looking.moments, _Looking.probe = frozenset(moments), probe
-    _run(PROBE, symbols, ",".join(timeframes), *options)
-
-
-def _options(way: str, market: Market) -> list[str]:
-    return [f"--{way}", str(market.path)]
+    source = f"--{way}", str(market.path)
+    _run(PROBE, symbols, ",".join(timeframes), *source)
 
 
 def _run(path: Path, symbols: Iterable[str], frequency: str, *options: str) -> None:
@@ -178,8 +170,8 @@ def run(
     """Run a strategy's file on the given bars; see `adapter.Adapter`."""
     with TemporaryDirectory() as folder:
         record = Path(folder) / "decisions.jsonl"
-        options = [*_options(way, market), "--record", str(record)]
-        _run(strategy, symbols, frequency, *options)
+        source = f"--{way}", str(market.path)
+        _run(strategy, symbols, frequency, *source, "--record", str(record))
         lines = [json.loads(line) for line in record.read_text().splitlines()]
     return [(line["time"], line["what"]) for line in lines if "what" in line]
 
@@ -188,7 +180,8 @@ _PLAYS: dict[str, Callable[[Market, Sequence[int], Probe], None]] = {
     "live": _live,
     "ahead": _ahead,
     "hybrid": _hybrid,
-    "backtest": _backtest,
+    "replay": partial(_run_probe, "replay"),
+    "backtest": partial(_run_probe, "backtest"),
 }
 
 

@@ -29,7 +29,11 @@ SMOKE = (
 )
 OLDEST_PANDAS = ("pandas==2.2.3", "numpy==2.2.6")  # with a numpy of its time
 FRAMES = tuple(
-    str(path.relative_to(ROOT)) for path in ROOT.glob("tests/unit/wealthdata/*.py")
+    str(path.relative_to(ROOT))
+    for path in (
+        *ROOT.glob("tests/unit/wealthdata/*.py"),
+        *ROOT.glob("tests/conformance/test_*.py"),
+    )
 )
 
 
