@@ -11,6 +11,8 @@ from conformance.expected import Demand, differences, look_at, plain_value
 from conformance.market import Market
 from conformance.values import to_python
 
+# In these ways the time of the given bars is the only one: nothing is ever stale.
+NEVER_STALE = ("replay", "backtest")
 # The warnings that a read gives of its rows; of others a case says nothing.
 WARNINGS = ("GapWarning", "ShortWarning", "UnconfirmedWarning", "BehindWarning")
 
@@ -62,17 +64,24 @@ def judge(adapter: Adapter, way: str, given: Market, case: Case) -> list[str]:
             return _judge_error(error, expected)
     if "raises" in expected:
         return [f"nothing was raised, not {expected['raises']}"]
-    faults = []
-    if "warns" in expected:
-        names = {type(one.message).__name__ for one in caught}
-        names = {*names} & {*WARNINGS}
-        if names != {*expected["warns"]}:
-            faults.append(f"the warnings: {sorted(names)}, not {expected['warns']}")
+    faults = _judge_warnings(
+        {type(one.message).__name__ for one in caught}, way, expected
+    )
     if "same_as" in expected:
         faults += _judge_same(adapter, case, result, expected["same_as"])
     if "gives" in expected:
         faults += _judge_result(case, given, result, expected["gives"])
     return faults + _judge_attrs(result, expected.get("attrs", {}))
+
+
+def _judge_warnings(names: set[str], way: str, expected: dict[str, Any]) -> list[str]:
+    faults = []
+    if way in NEVER_STALE and "StaleFeedWarning" in names:
+        faults.append("it warned of stale bars")
+    found = names & {*WARNINGS}
+    if "warns" in expected and found != {*expected["warns"]}:
+        faults.append(f"the warnings: {sorted(found)}, not {expected['warns']}")
+    return faults
 
 
 def _call(

@@ -32,12 +32,16 @@ def test_no_case_differs(way: str, topic: str) -> None:
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
+def test_every_way_is_tested() -> None:
+    assert set(TESTED.ways) == set(case.WAYS)
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_control_a_fault_is_found_by_the_cases_that_are_named(fault: Fault) -> None:
     named = [BY_NAME[name] for name in fault.found_by]
     ways = [way for way in TESTED.ways if all(way in one.ways for one in named)]
     faulty = Faulty(TESTED, fault)
-    for way in ways if len(ways) == 1 else ("live", "backtest"):
+    for way in ways if len(ways) == 1 else ("live", "replay", "backtest"):
         found = {v.case.name: v.faults for v in suite.run(faulty, way, named)}
         assert sorted(found) == sorted(fault.found_by)
         assert [name for name, faults in found.items() if not faults] == []

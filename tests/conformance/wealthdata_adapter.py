@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
@@ -85,7 +85,6 @@ def play(way: str, market: Market, moments: Sequence[int], probe: Probe) -> None
 def _as_strategy() -> Iterator[None]:
     """Let this process read as a strategy does, and forget that at the exit."""
     earlier = replace_choices({})
-    wealthdata.use(on_stale="ignore")  # the bars are of another year
     try:
         yield
     finally:
@@ -144,7 +143,7 @@ def _run_probe(way: str, market: Market, moments: Sequence[int], probe: Probe) -
 
 def _run(path: Path, symbols: Iterable[str], frequency: str, *options: str) -> None:
     streams = ["--symbols", ",".join(symbols), "--frequency", frequency]
-    with redirect_stderr(StringIO()) as told:
+    with redirect_stderr(StringIO()) as told, redirect_stdout(StringIO()):
         code = main(["run", str(path), *streams, *options])
     if code:
         raise RuntimeError(f"the runner has ended with {code}: {told.getvalue()}")
