@@ -10,7 +10,7 @@ from shmfeed.bar import Field, Timeframe, TimeframeAlias
 from wealthdata.bar_history import BarLike
 from wealthdata.labels import Label
 from wealthdata.reactions import Reaction
-from wealthdata.reading import read
+from wealthdata.reading import read_unusual
 from wealthdata.request import ReadArguments
 from wealthdata.sources import open_price_table
 from wealthdata.times import DateLike
@@ -160,7 +160,7 @@ def get_price(
     )
     if frame is not None:
         return frame
-    return read(ReadArguments(*given, start_date, end_date))
+    return read_unusual(ReadArguments(*given, start_date, end_date))
 
 
 def bars_to_dataframe(bars: Iterable[BarLike]) -> "pd.DataFrame":

@@ -150,7 +150,7 @@ def add_usual_read(
     feed, or find another feeder, at any moment: it changes that before it forgets the
     reads, so one of the two removes a read that came too late.
     """
-    if prepared is None or not choices.is_usual:
+    if prepared is None:
         return
     price_table.add(arguments, prepared)
     if (

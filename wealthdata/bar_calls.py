@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 open_price_table()
-_usual_array = array_table().read
+_usual_array, _usual_range = array_table().read, array_table().read_range
 
 BarsField = Field | Literal["date"]
 BarsArray = NDArray[np.void]
@@ -190,8 +190,8 @@ def get_bars(
         on_short,
         on_unconfirmed,
     )
-    if df is False and start_dt is None and end_dt is None and frequency is None:
-        array: BarsArray | None = _usual_array(given)
+    if df is False and (frequency is None or unit in (_UNIT, frequency)):
+        array = _read_usual(given, start_dt, end_dt)
         if array is not None:
             return array
     if frequency is not None and unit not in (_UNIT, frequency):
@@ -210,6 +210,17 @@ def get_bars(
     return _read(asked, columns, as_frame, frequency is None)
 
 
+def _read_usual(
+    given: tuple[object, ...], start: object, end: object
+) -> BarsArray | None:
+    array: BarsArray | None = (
+        _usual_array(given)
+        if start is None and end is None
+        else _usual_range(given, start, end)
+    )
+    return array
+
+
 def _read(
     asked: ReadArguments, columns: tuple[str, ...], as_frame: bool, by_unit: bool
 ) -> "pd.DataFrame | BarsArray | dict[str, BarsArray]":
@@ -224,8 +235,7 @@ def _read(
         if as_frame:
             return bar_shapes.with_dates(frame, columns)
         array = bar_shapes.as_array(frame, columns)
-        if asked.start_date is None and asked.end_date is None:
-            bar_shapes.prepare_array(asked, columns, array, frame.attrs["shmfeed"])
+        bar_shapes.prepare_array(asked, columns, array, frame.attrs["shmfeed"])
         return array
     if asked.wide:
         return frame

@@ -80,11 +80,6 @@ class Choices(NamedTuple):
     reactions: Reactions = Reactions()
     bindings: Mapping[str, int] = _NO_BINDINGS
 
-    @property
-    def is_usual(self) -> bool:
-        """True if a read that gives no choice of its own is a usual one."""
-        return not self.copy
-
 
 class _Known:
     """The arguments given to `use`, and the choices that were worked out last."""

@@ -54,6 +54,8 @@ class NotedRead(Protocol):
         moment: The moment of the read, ns of CLOCK_BOOTTIME.
         age: Seconds since the stream's last update at that moment, None before it.
         newest: Close time of the ring's newest row at that moment, 0 without rows.
+
+    One with a forming bar has a copy of its rows too: `kept`, or `own` in C.
     """
 
     first: int
@@ -105,8 +107,10 @@ class RingFacts:
         symbol, timeframe = self.stream
         origin = origin._replace(symbol=symbol, timeframe=timeframe)
         valid = record.valid
-        bars = getattr(record, "kept", None) or self._bars_now(record, valid)
-        return [BarsRead(origin, bars, valid)]
+        kept, own = getattr(record, "kept", None), getattr(record, "own", None)
+        if own is not None:
+            kept = keep_bars(own, 0, len(own))
+        return [BarsRead(origin, kept or self._bars_now(record, valid), valid)]
 
     def bars_numbered(self, record: NumberedRows) -> KeptBars | NotKept:
         """Return the bars that the ring has under these numbers, in their epoch."""

@@ -38,7 +38,7 @@ class PreparedRead(NamedTuple):
         attrs: The attrs of each frame; `gaps` and `short` replace these where they are
             not 0. What is None is found out from `facts`.
         facts: The finder of values that cost to know.
-        step: The timeframe in ms.
+        step: The timeframe in ms, 0 for months.
         quiet: ns without an update until the stream is no longer live.
         started: The start of the feeder whose identity was checked.
         max_age: ns; rows of an older stream are not served.
@@ -48,6 +48,7 @@ class PreparedRead(NamedTuple):
         stream: Feed, symbol and timeframe.
         label: The label of a call that gives none, its place in `labels.LABELS`.
         has_dates: True if a bar lasts a day or longer: a date is a whole day then.
+        copies: True if each frame is private memory.
     """
 
     ring: Ring
@@ -62,6 +63,7 @@ class PreparedRead(NamedTuple):
     stream: StreamId
     label: int
     has_dates: bool
+    copies: bool
 
 
 _EVER = (1 << 63) - 1
@@ -87,25 +89,24 @@ def prepare_read(
 ) -> PreparedRead | None:
     """Return a read of a ring's own stream by these choices of the process.
 
-    Return None if the C core cannot serve it: without a compiled builder, and at 1M,
-    which the calendar counts.
+    Return None if the C core cannot serve it, without a compiled builder.
     """
-    timeframe = ring.timeframe
-    length = step(timeframe)
-    if builder is None or not length:
+    if builder is None:
         return None
+    timeframe = ring.timeframe
     return PreparedRead(
         ring,
         builder,
         attrs,
         RingFacts(ring),
-        length,
+        step(timeframe),
         quiet_ns(timeframe),
         started,
         *limits_of(choices.reactions),
         stream,
         LABELS.index(choices.label),
         has_dates(timeframe),
+        choices.copy,
     )
 
 
@@ -121,7 +122,10 @@ def usual_attrs(feed: str, identity: str | None) -> dict[str, Any]:
 
 
 class ReadWindow(NamedTuple):
-    """The rows that a read has given: their numbers in an epoch, `last` exclusive."""
+    """The rows that a read has given: their numbers in an epoch, `last` exclusive.
+
+    `own` is a copy of the last rows with a forming bar, None without.
+    """
 
     stream: StreamId
     attrs: dict[str, Any]
@@ -129,6 +133,7 @@ class ReadWindow(NamedTuple):
     first: int
     last: int
     epoch: int
+    own: Any
 
 
 class PriceTable(Protocol):
@@ -285,6 +290,17 @@ def open_table(
             for _ in range(2)
         )
     return _Opened.table
+
+
+def read_usual(given: tuple[object, ...], start: object, end: object) -> Any:
+    """Return the frame of a call, as `get_price` asks for it; None if not a usual one.
+
+    The arguments are those of `PriceTable.read_range`.
+    """
+    table = _Opened.table
+    if start is None and end is None:
+        return table.read(given)
+    return table.read_range(given, start, end)
 
 
 def array_table() -> PriceTable:

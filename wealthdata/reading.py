@@ -8,15 +8,27 @@ bars come from.
 from typing import TYPE_CHECKING, Any
 
 from wealthdata.choices import current_choices
+from wealthdata.price_table import read_usual
 from wealthdata.query_cache import list_queries, queries
 from wealthdata.request import ReadArguments
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_DATES = ReadArguments._fields.index("start_date")
+
 
 def read(asked: ReadArguments) -> "pd.DataFrame":
     """Return the frame of a read. Raise what `get_price` raises."""
+    frame: pd.DataFrame | None = read_usual(asked[:_DATES], *asked[_DATES:])
+    return frame if frame is not None else read_unusual(asked)
+
+
+def read_unusual(asked: ReadArguments) -> "pd.DataFrame":
+    """Return the frame of a read that the C core does not serve.
+
+    Raise what `get_price` raises.
+    """
     frame = _read_prepared(asked)
     if frame is not None:
         return frame

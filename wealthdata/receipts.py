@@ -13,7 +13,7 @@ from wealthdata.attrs import FrameAttrs, bars_of
 from wealthdata.columns import Floats, Ints
 from wealthdata.facts import RingFacts
 from wealthdata.handed import current_record, logs_of_decision
-from wealthdata.kept_bars import VALUES, BarsRead, KeptBars, Origin
+from wealthdata.kept_bars import VALUES, BarsRead, KeptBars, Origin, keep_bars
 from wealthdata.read_log import tracked
 
 _NO_TIME: Any = np.empty(0, np.int64)
@@ -162,8 +162,11 @@ def _untracked_bars() -> list[BarsRead]:
     for window in price_table.take_windows(record.read):
         feed, *stream = window.stream
         origin = Origin(feed, window.attrs.get("identity"), "live", None, *stream)
-        if isinstance(window.facts, RingFacts):
+        if isinstance(window.facts, RingFacts) and window.first < window.last:
             read.append(BarsRead(origin, window.facts.bars_numbered(window), True))
+        if window.own is not None:
+            bars = keep_bars(window.own, 0, len(window.own))
+            read.append(BarsRead(origin, bars, True))
     return read
 
 

@@ -13,28 +13,40 @@ typedef struct {
     PyArray_Descr *plain;  /* the same without fields */
     int fields;
     int column[MOST_ARRAY_FIELDS];
-    int64_t scale[MOST_ARRAY_FIELDS];  /* of a date, its units in a millisecond; else 1 */
+    int64_t scale[MOST_ARRAY_FIELDS];  /* of a date, its units in a millisecond; else 0 */
 } ArrayBuilder;
 
 static PyTypeObject ArrayBuilderType;
 
+/* Copy labels into a field. */
+static void
+array_copy_dates(const Rows *rows, row_label label, int64_t scale, int64_t *cell,
+                 int64_t fields)
+{
+    int64_t count = rows_len(rows);
+    const ring_word *from =
+        words_of(rows, label == LABEL_OPEN ? OPEN_TIMES : CLOSE_TIMES);
+    for (int64_t row = 0; row < count; row++, cell += fields) {
+        int64_t time = ring_load(from + row);
+        time = label == LABEL_DATE ? last_day(time) : time;
+        *cell = (int64_t)((uint64_t)time * (uint64_t)scale);
+    }
+}
+
 /* Copy the rows into those of an array: field by field, each `fields` words apart. */
 static void
-array_copy(const ArrayBuilder *self, const Rows *rows, int64_t *into)
+array_copy(const ArrayBuilder *self, const Rows *rows, row_label label, int64_t *into)
 {
     int64_t count = rows_len(rows), fields = self->fields;
     for (int field = 0; field < fields; field++) {
-        const ring_word *from = words_of(rows, self->column[field]);
         int64_t *cell = into + field;
-        uint64_t scale = (uint64_t)self->scale[field];
-        if (scale == 1) {  /* a float's bits too */
-            for (int64_t row = 0; row < count; row++, cell += fields) {
-                *cell = ring_load(from + row);
-            }
+        if (self->scale[field] != 0) {
+            array_copy_dates(rows, label, self->scale[field], cell, fields);
             continue;
         }
+        const ring_word *from = words_of(rows, self->column[field]);
         for (int64_t row = 0; row < count; row++, cell += fields) {
-            *cell = (int64_t)((uint64_t)ring_load(from + row) * scale);
+            *cell = ring_load(from + row);  /* a float's bits too */
         }
     }
 }
@@ -56,9 +68,9 @@ array_empty(const ArrayBuilder *self, npy_intp count)
     return array;
 }
 
-/* Return an array of private rows. */
+/* Return an array of these rows, whose dates are labels of this kind. */
 static PyObject *
-array_of(const ArrayBuilder *self, const Rows *rows)
+array_of(const ArrayBuilder *self, const Rows *rows, row_label label)
 {
     PyObject *array = array_empty(self, (npy_intp)rows_len(rows));
     if (array == NULL) {
@@ -66,11 +78,11 @@ array_of(const ArrayBuilder *self, const Rows *rows)
     }
     int64_t *into = PyArray_DATA((PyArrayObject *)array);
     if (rows_len(rows) < ROWS_WITHOUT_GIL) {
-        array_copy(self, rows, into);
+        array_copy(self, rows, label, into);
         return array;
     }
     Py_BEGIN_ALLOW_THREADS
-    array_copy(self, rows, into);
+    array_copy(self, rows, label, into);
     Py_END_ALLOW_THREADS
     return array;
 }
@@ -86,7 +98,7 @@ array_take_field(ArrayBuilder *self, PyObject *name, PyObject *dates)
         return self->scale[at] < 0 ? -1 : 0;
     }
     self->column[at] = column_of(name);
-    self->scale[at] = 1;
+    self->scale[at] = 0;
     return self->column[at] < 0 ? -1 : 0;
 }
 

@@ -36,7 +36,8 @@ static PyTypeObject FrameBuilderType;
 #define FRAME_NAMES(X)                                                                \
     X(_data) X(_name) X(_cache) X(_id) X(_references) X(_freq) X(_mgr) X(_attrs)      \
     X(_flags) X(_is_copy) X(_item_cache) X(_allows_duplicate_labels) X(_obj) X(refs)  \
-    X(referenced_blocks) X(add_index_reference) X(shmfeed) X(gaps) X(behind) X(warn) X(known)   \
+    X(referenced_blocks) X(add_index_reference) X(shmfeed) X(gaps) X(behind) X(forming)   \
+    X(unconfirmed) X(polled) X(revised) X(warn) X(known)   \
     X(run_params) X(type) X(current_dt)
 
 static struct {

@@ -14,6 +14,7 @@ typedef struct {
     int64_t first;     /* the widest window that the task has read up to its newest row: */
     int64_t end;       /*   numbers, end exclusive; 0 before the first read */
     int64_t word;      /*   the catalog word with their epoch */
+    PyObject *own;     /* a copy of the last rows with a forming bar, or NULL */
 } LastRead;
 
 static void
@@ -26,6 +27,7 @@ static void
 last_read_end(LastRead *last)
 {
     Py_CLEAR(last->bars);
+    Py_CLEAR(last->own);
 }
 
 /* Put the newest bar into the task's dict. 0, or -1 on an error. */
@@ -65,6 +67,7 @@ last_read_change(LastRead *last, PyObject *stream, PyObject *bars_of_task)
     if (bars != last->bars) {
         last->newest = INT64_MIN;
         last->end = 0;
+        Py_CLEAR(last->own);
     }
     Py_XSETREF(last->bars, bars);
     const PyThreadState *thread = PyThreadState_Get();  /* the call may set a variable */
@@ -73,11 +76,19 @@ last_read_change(LastRead *last, PyObject *stream, PyObject *bars_of_task)
     return 0;
 }
 
-/* Note that the current task has read these rows; `newest` is the close time of the last
-   one. 0, or -1 on an error. */
+/* The close time of the newest closed row, INT64_MIN without one. */
+static inline int64_t
+newest_close(const Rows *rows)
+{
+    int64_t count = rows_len(rows) - rows->forming;
+    return count == 0 ? INT64_MIN : ring_load(words_of(rows, CLOSE_TIMES) + count - 1);
+}
+
+/* Note that the current task has read these rows; `own` is a copy of them if they have a
+   forming bar, else NULL. 0, or -1 on an error. */
 static int
-last_read_note(LastRead *last, PyObject *stream, PyObject *bars_of_task, int64_t newest,
-               const Rows *rows, int64_t word)
+last_read_note(LastRead *last, PyObject *stream, PyObject *bars_of_task, const Rows *rows,
+               int64_t word, PyObject *own)
 {
     const PyThreadState *thread = PyThreadState_Get();
     if ((last->bars == NULL || last->thread != thread->id ||
@@ -85,13 +96,17 @@ last_read_note(LastRead *last, PyObject *stream, PyObject *bars_of_task, int64_t
         last_read_change(last, stream, bars_of_task) < 0) {
         return -1;
     }
+    int64_t newest = newest_close(rows), end = rows->last - rows->forming;
     if (newest > last->newest) {
         last->newest = newest;
     }
-    if (rows->first < last->first || rows->last != last->end || word != last->word) {
+    if (rows->first < last->first || end != last->end || word != last->word) {
         last->first = rows->first;
-        last->end = rows->last;
+        last->end = end;
         last->word = word;
+    }
+    if (own != NULL) {
+        Py_XSETREF(last->own, Py_NewRef(own));
     }
     return 0;
 }

@@ -163,12 +163,99 @@ moment_by_python(PyObject *to_moment, PyObject *value, Moment *moment)
     return taken;
 }
 
+/* The number that `count` digits state, -1 for any other character. */
+static int64_t
+digits_of(const char *text, int count)
+{
+    int64_t number = 0;
+    for (int i = 0; i < count; i++) {
+        if (text[i] < '0' || text[i] > '9') {
+            return -1;
+        }
+        number = number * 10 + (text[i] - '0');
+    }
+    return number;
+}
+
+/* Make a moment of its parts. False if there is no such date or time. */
+static bool
+moment_of_parts(int64_t year, int64_t month, int64_t day, const int64_t *time,
+                bool is_date, Moment *moment)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    if (year < 1 || month < 1 || month > 12) {
+        return false;
+    }
+    bool is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if (day < 1 || day > days[month - 1] + (month == 2 && is_leap) || time[0] < 0 ||
+        time[0] > 23 || time[1] < 0 || time[1] > 59 || time[2] < 0 || time[2] > 59) {
+        return false;
+    }
+    int64_t seconds = days_from_civil(year, (int)month, (int)day) * 86400 +
+                      time[0] * 3600 + time[1] * 60 + time[2];
+    *moment = (Moment){seconds * 1000, is_date};
+    return true;
+}
+
+/* Take a text of digits alone: 8, 14, or milliseconds. True if it was taken. */
+static bool
+moment_of_digits(const char *text, Py_ssize_t length, Moment *moment)
+{
+    int64_t number = digits_of(text, (int)length), time[3] = {0, 0, 0};
+    if (number >= FIRST_MS && number < END_MS) {
+        *moment = (Moment){number, false};
+        return true;
+    }
+    if (text[0] == '0' || number < 0 || (length != 8 && length != 14)) {
+        return false;
+    }
+    for (int i = 0; length == 14 && i < 3; i++) {
+        time[i] = digits_of(text + 8 + 2 * i, 2);
+    }
+    return moment_of_parts(digits_of(text, 4), digits_of(text + 4, 2),
+                           digits_of(text + 6, 2), time, length == 8, moment);
+}
+
+/* Take a text of a usual form: YYYY-MM-DD, YYYY-MM-DD HH:MM, YYYY-MM-DD HH:MM:SS, where a T
+   may stand for the space, or digits. True if it was taken. */
+static bool
+moment_of_text(PyObject *value, Moment *moment)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(value);
+    if (!PyUnicode_IS_COMPACT_ASCII(value) || length < 8 || length > 19) {
+        return false;
+    }
+    const char *text = (const char *)PyUnicode_1BYTE_DATA(value);
+    if (text[4] != '-') {
+        return length <= 14 && moment_of_digits(text, length, moment);
+    }
+    int64_t time[3] = {0, 0, 0};
+    bool has_seconds = length == 19;
+    if ((length != 10 && length != 16 && !has_seconds) || text[7] != '-') {
+        return false;
+    }
+    if (length > 10) {
+        if ((text[10] != ' ' && text[10] != 'T') || text[13] != ':' ||
+            (has_seconds && text[16] != ':')) {
+            return false;
+        }
+        for (int i = 0; i < 2 + has_seconds; i++) {
+            time[i] = digits_of(text + 11 + 3 * i, 2);
+        }
+    }
+    return moment_of_parts(digits_of(text, 4), digits_of(text + 5, 2),
+                           digits_of(text + 8, 2), time, length == 10, moment);
+}
+
 /* Take an argument. `texts` has the moments of texts that Python has parsed. Returns as
    moment_by_python does. */
 static int
 take_moment(PyObject *texts, PyObject *to_moment, PyObject *value, Moment *moment)
 {
     if (PyUnicode_CheckExact(value)) {
+        if (moment_of_text(value, moment)) {
+            return 1;
+        }
         PyObject *known = PyDict_GetItemWithError(texts, value);
         if (known != NULL) {
             return moment_of_tuple(known, moment);

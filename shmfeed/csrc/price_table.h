@@ -35,7 +35,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *key, *ring, *attrs, *facts;
     PyObject *builder;  /* of frames of one security, a LongBuilder's of a list, or of arrays */
-    int64_t step;   /* ms */
+    int64_t step;   /* ms, 0 for months */
     int64_t quiet;  /* ns without an update until the stream is no longer live */
     int64_t lost;   /* frames of the ring that Python has been told of */
     int64_t started;  /* start of the feeder whose identity Python has checked */
@@ -45,6 +45,7 @@ typedef struct {
     LastRead last;
     int64_t label;     /* of a call that gives none, a row_label */
     int64_t has_dates;  /* a bar lasts a day or longer, so that a date is a whole day */
+    int64_t copies;     /* frames are private memory */
 } Read;
 
 /* The reactions for which rows that are not whole are Python's to judge, by argument. */
@@ -58,6 +59,8 @@ typedef struct {
     int64_t given, heeds;
     row_label label;  /* if `has_label` */
     bool has_label;
+    bool include_now;
+    bool copy;
     bool is_range;    /* of `range`, else the newest rows */
     Range range;
     int64_t behind;   /* ms, set by the read: what the range's end leaves out */
@@ -67,11 +70,15 @@ typedef struct {
 #define MOST_BEHIND 54000000LL  /* ms: more than a forgotten time zone leaves out */
 
 #define MOST_READS 4096
-#define ROW_UNCONFIRMED 8  /* bar.UNCONFIRMED */
-/* read() takes a tuple: security, frequency, fields, feed, count, flags, which are False in a usual
-   call, the label, which is None there, and reactions. */
+/* The flags of bar.py that are counted. */
+enum { ROW_UNCONFIRMED = 8, ROW_POLLED = 256, ROW_REVISED = 64 };
+/* read() takes a tuple: security, frequency, fields, feed, count, flags, the label, and
+   reactions. */
 enum {
     READ_COUNT = 4,
+    READ_INCLUDE_NOW,
+    READ_COPY,
+    READ_SHAPE,  /* and the next: False in a usual call */
     READ_LABEL = 9,
     READ_MAX_AGE,
     READ_ON_STALE,
@@ -141,9 +148,10 @@ static PyObject *
 read_window(const Read *self)
 {
     const LastRead *last = &self->last;
-    return Py_BuildValue("(OOOLLL)", self->stream, self->attrs, self->facts,
+    return Py_BuildValue("(OOOLLLO)", self->stream, self->attrs, self->facts,
                          (long long)last->first, (long long)last->end,
-                         (long long)(last->word >> SHM_SLOT_BITS));
+                         (long long)(last->word >> SHM_SLOT_BITS),
+                         last->own == NULL ? Py_None : last->own);
 }
 
 static PyObject *
@@ -154,9 +162,10 @@ table_take_windows(PriceTable *self, PyObject *bars)
     int failed = windows == NULL;
     while (!failed && PyDict_Next(self->reads, &at, NULL, &read)) {
         LastRead *last = &((Read *)read)->last;
-        if (last->bars == bars && last->end > 0) {
+        if (last->bars == bars && (last->end > 0 || last->own != NULL)) {
             PyObject *window = read_window((const Read *)read);
             last->end = 0;
+            Py_CLEAR(last->own);
             failed = window == NULL || PyList_Append(windows, window) < 0;
             Py_XDECREF(window);
         }
@@ -177,11 +186,11 @@ static PyObject *
 table_add(PriceTable *self, PyObject *args)
 {
     PyObject *key, *ring, *builder, *attrs, *facts, *stream;
-    long long step, quiet, started, max_age, heeds, label, has_dates;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLLLLOLL)", &PyTuple_Type, &key,
+    long long step, quiet, started, max_age, heeds, label, has_dates, copies;
+    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLLLLOLLL)", &PyTuple_Type, &key,
                           &ReattachingReaderType, &ring, &builder, &PyDict_Type, &attrs,
                           &facts, &step, &quiet, &started, &max_age, &heeds, &stream,
-                          &label, &has_dates)) {
+                          &label, &has_dates, &copies)) {
         return NULL;
     }
     if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
@@ -214,6 +223,7 @@ table_add(PriceTable *self, PyObject *args)
     read->heeds = heeds;
     read->label = label;
     read->has_dates = has_dates;
+    read->copies = copies;
     read->lost = lost_slices(read);
     read->stream = Py_NewRef(stream);
     last_read_begin(&read->last);
@@ -330,16 +340,14 @@ table_note_live(const PriceTable *self)
 }
 
 /* Return the frame or array, after a note of the rows that the current task reads with it.
-   `word` has the epoch of their numbers. */
+   `word` has the epoch of their numbers, `own` is as in last_read_note. */
 static PyObject *
 table_note_read(const PriceTable *self, Read *read, const Rows *rows, int64_t word,
-                PyObject *frame)
+                PyObject *own, PyObject *frame)
 {
-    int64_t count = rows_len(rows);
-    if (frame != NULL && count != 0 &&
-        last_read_note(&read->last, read->stream, self->bars_of_task,
-                       ring_load(words_of(rows, CLOSE_TIMES) + count - 1), rows,
-                       word) < 0) {
+    if (frame != NULL && rows_len(rows) != 0 &&
+        last_read_note(&read->last, read->stream, self->bars_of_task, rows, word, own) <
+            0) {
         Py_CLEAR(frame);
     }
     return frame;
@@ -425,16 +433,15 @@ table_attrs(const PriceTable *self, const Read *read, const Rows *rows, int64_t 
     return put_all(attrs, failed);
 }
 
-/* Return the array over one span of a slice's floats. */
+/* Return the array over one span of the rows' floats. */
 static PyObject *
-span_array(Slice *slice, const Span *span)
+span_array(Rows *rows, const Span *span)
 {
     int column = SHM_C_FLOATS + span->first;
     if (span->step == 1) {
-        return rows_array(&slice->rows, float64_descr, column, span->count, 2);
+        return rows_array(rows, float64_descr, column, span->count, 2);
     }
-    PyObject *floats =
-        rows_array(&slice->rows, float64_descr, SHM_C_FLOATS, SHM_FLOATS, 2);
+    PyObject *floats = rows_array(rows, float64_descr, SHM_C_FLOATS, SHM_FLOATS, 2);
     PyObject *array = floats == NULL ? NULL : PyObject_GetItem(floats, span->rows);
     Py_XDECREF(floats);
     return array;
@@ -461,23 +468,43 @@ with_behind(PyObject *attrs, const Asked *asked)
     return put_all(attrs, failed);
 }
 
+/* Set in the attrs what private rows say of themselves: their flags are counted now. */
 static PyObject *
-read_frame(const PriceTable *self, const Read *read, Slice *slice, const Asked *asked,
+with_own_facts(PyObject *attrs, const Rows *rows)
+{
+    static const int64_t flag[] = {ROW_UNCONFIRMED, ROW_POLLED, ROW_REVISED};
+    PyObject *const name[] = {names.unconfirmed, names.polled, names.revised};
+    if (attrs == NULL || rows->owner != NULL) {
+        return attrs;
+    }
+    int failed =
+        rows->forming && PyDict_SetItem(attrs, names.forming, Py_True) < 0;
+    for (int i = 0; i < 3 && !failed; i++) {
+        int64_t count = count_flag(rows, flag[i], rows->first, rows->last);
+        PyObject *number = PyLong_FromLongLong(count);
+        failed = number == NULL || PyDict_SetItem(attrs, name[i], number) < 0;
+        Py_XDECREF(number);
+    }
+    return put_all(attrs, failed);
+}
+
+/* Return the frame over these rows, the ring's or private ones. */
+static PyObject *
+read_frame(const PriceTable *self, const Read *read, Rows *rows, const Asked *asked,
            PyObject *record)
 {
     const FrameBuilder *builder = (const FrameBuilder *)read->builder;
     PyObject *arrays[MOST_SPANS];
-    PyObject *attrs =
-        with_behind(table_attrs(self, read, &slice->rows, asked->rows, record), asked);
-    PyObject *times =
-        attrs == NULL ? NULL : labelled_times(builder, read, &slice->rows, asked);
+    PyObject *attrs = table_attrs(self, read, rows, asked->rows, record);
+    attrs = with_own_facts(with_behind(attrs, asked), rows);
+    PyObject *times = attrs == NULL ? NULL : labelled_times(builder, read, rows, asked);
     PyObject *frame = NULL;
     if (times != NULL) {
         for (int i = 0, ready = 1; i < builder->spans; i++) {
-            arrays[i] = ready ? span_array(slice, &builder->span[i]) : NULL;
+            arrays[i] = ready ? span_array(rows, &builder->span[i]) : NULL;
             ready = arrays[i] != NULL;
         }
-        frame = frame_make(builder, arrays, times, attrs, 1);
+        frame = frame_make(builder, arrays, times, attrs, rows->owner != NULL);
     }
     Py_XDECREF(times);
     Py_XDECREF(attrs);
@@ -516,7 +543,9 @@ take_range(const PriceTable *self, const Read *read, Reader *reader, Asked *aske
                         : 0;
     int served = !(bounds->has_history && asked->rows == 0 &&
                    ring_load(closes) > range.start);
-    if (served && asked->behind > read->step && asked->behind <= MOST_BEHIND) {
+    /* A month is longer than what is warned of. */
+    if (served && read->step != 0 && asked->behind > read->step &&
+        asked->behind <= MOST_BEHIND) {
         served = PySet_Contains(self->behind_warned, read->stream);
     }
     if (served <= 0) {
@@ -544,63 +573,124 @@ read_view(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
         if (record != NULL && asked->is_range) {
             ((ReadRecord *)record)->newest = asked->newest;
         }
-        frame = read_frame(self, read, slice, asked, record);
+        frame = read_frame(self, read, &slice->rows, asked, record);
         if (frame != NULL && !slice_is_valid(slice)) {
             Py_CLEAR(frame);
         }
-        frame = table_note_read(self, read, &slice->rows, slice->word, frame);
+        frame = table_note_read(self, read, &slice->rows, slice->word, NULL, frame);
     }
     Py_XDECREF(slice);
     return frame;
 }
 
-/* As table_serve, the long frame of a list of one security. */
-static PyObject *
-read_long(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
-          const ContextBounds *bounds)
+/* Take private rows: of a range, or the newest ones. NULL without an error if Python must
+   decide. */
+static Rows *
+take_private(const PriceTable *self, const Read *read, Reader *reader, Asked *asked,
+             const ContextBounds *bounds)
 {
-    int64_t age;
-    if (asked->is_range) {
-        return NULL;
+    if (!asked->is_range) {
+        PyObject *now = asked->include_now ? Py_True : Py_False;
+        return (Rows *)reader_snapshot_of(reader, asked->count, now);
     }
-    Rows *rows = (Rows *)reader_snapshot_of(reader, asked->count, Py_False);
-    PyObject *frame = NULL;
-    int64_t now = boot_ns();
-    if (rows != NULL && rows_len(rows) > 0 && !read_has_lost(read) &&
-        read_is_live(self, read, reader, now, &age) &&
-        rows_within(rows, asked->rows, bounds) && read_is_whole(read, rows, asked, age)) {
-        PyObject *record = read_record(NULL, rows, reader->word, read->facts, now, age);
-        PyObject *attrs = table_attrs(self, read, rows, asked->rows, record);
-        if (attrs != NULL) {
-            const LongBuilder *builder = (const LongBuilder *)read->builder;
-            frame = long_make(builder, rows, label_of(read, asked), attrs);
-            frame = table_note_read(self, read, rows, reader->word, frame);
-        }
-        Py_XDECREF(attrs);
+    Slice *slice = take_range(self, read, reader, asked, bounds);
+    Rows *rows = slice == NULL ? NULL : (Rows *)rows_copy(&slice->rows, NULL);
+    if (rows != NULL && !slice_is_valid(slice)) {
+        Py_CLEAR(rows);
     }
-    Py_XDECREF(rows);
+    Py_XDECREF(slice);
+    return rows;
+}
+
+/* Return the record of a read of private rows; `own` is as in last_read_note. */
+static PyObject *
+private_record(const Read *read, const Rows *rows, const Reader *reader,
+               const Asked *asked, int64_t now, int64_t age, PyObject *own)
+{
+    PyObject *made = read_record(NULL, rows, reader->word, read->facts, now, age);
+    if (made != NULL) {
+        ReadRecord *record = (ReadRecord *)made;
+        int64_t newest = asked->is_range ? asked->newest : newest_close(rows);
+        record->newest = newest == INT64_MIN ? 0 : newest;
+        record->own = Py_XNewRef(own);
+    }
+    return made;
+}
+
+/* As read_frame, the long frame of a list of one. */
+static PyObject *
+read_long(const PriceTable *self, const Read *read, Rows *rows, const Asked *asked,
+          PyObject *record)
+{
+    PyObject *attrs = table_attrs(self, read, rows, asked->rows, record);
+    const LongBuilder *builder = (const LongBuilder *)read->builder;
+    PyObject *frame =
+        attrs == NULL ? NULL : long_make(builder, rows, label_of(read, asked), attrs);
+    Py_XDECREF(attrs);
     return frame;
 }
 
-/* As table_serve, a structured array of one security. */
+/* Return the frame or the array of these private rows. */
 static PyObject *
-read_array(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
-           const ContextBounds *bounds)
+private_result(const PriceTable *self, Read *read, Rows *rows, const Reader *reader,
+               const Asked *asked, int64_t now, int64_t age)
 {
-    int64_t age;
-    if (asked->is_range || label_of(read, asked) != LABEL_CLOSE) {
+    PyObject *own = rows->forming ? rows_copy(rows, NULL) : NULL, *made = NULL;
+    if (rows->forming && own == NULL) {
         return NULL;
     }
-    Rows *rows = (Rows *)reader_snapshot_of(reader, asked->count, Py_False);
-    PyObject *array = NULL;
-    if (rows != NULL && !read_has_lost(read) &&
-        read_is_live(self, read, reader, boot_ns(), &age) &&
+    if (Py_IS_TYPE(read->builder, &ArrayBuilderType)) {
+        made = array_of((const ArrayBuilder *)read->builder, rows, label_of(read, asked));
+    }
+    else {
+        PyObject *record = private_record(read, rows, reader, asked, now, age, own);
+        bool is_long = Py_IS_TYPE(read->builder, &LongBuilderType);
+        made = (is_long ? read_long : read_frame)(self, read, rows, asked, record);
+    }
+    made = table_note_read(self, read, rows, reader->word, own, made);
+    Py_XDECREF(own);
+    return made;
+}
+
+/* As table_serve, of private rows. */
+static PyObject *
+read_private(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
+             const ContextBounds *bounds)
+{
+    int64_t age;
+    bool is_long = Py_IS_TYPE(read->builder, &LongBuilderType);
+    if (is_long && (asked->is_range || asked->include_now)) {
+        return NULL;
+    }
+    Rows *rows = take_private(self, read, reader, asked, bounds);
+    PyObject *made = NULL;
+    int64_t now = boot_ns();
+    if (rows != NULL && (rows_len(rows) > 0 || !is_long) && !read_has_lost(read) &&
+        read_is_live(self, read, reader, now, &age) &&
         rows_within(rows, asked->rows, bounds) && read_is_whole(read, rows, asked, age)) {
-        array = array_of((const ArrayBuilder *)read->builder, rows);
-        array = table_note_read(self, read, rows, reader->word, array);
+        made = private_result(self, read, rows, reader, asked, now, age);
     }
     Py_XDECREF(rows);
-    return array;
+    return made;
+}
+
+/* The function that serves this call. */
+static PyObject *
+table_read_by_kind(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
+                   const ContextBounds *bounds)
+{
+    bool is_view = Py_IS_TYPE(read->builder, &FrameBuilderType) && !asked->copy &&
+                   !asked->include_now && !read->copies;
+    return (is_view ? read_view : read_private)(self, read, reader, asked, bounds);
+}
+
+/* False if the call asks for the forming bar in a way that Python must look at. */
+static bool
+takes_forming(const Read *read, const Reader *reader, const Asked *asked)
+{
+    return !asked->include_now ||
+           (!asked->is_range && heeded(read, asked) == 0 &&
+            asked->rows <= reader->history);
 }
 
 /* Return the frame or the array; NULL without an error if Python must decide. */
@@ -609,16 +699,14 @@ table_serve(const PriceTable *self, Read *read, Asked *asked)
 {
     PyObject *reader = ((ReattachingReader *)read->ring)->reader;
     ContextBounds bounds = NO_BOUNDS;
-    if (table_decides(self, &bounds) <= 0 || reader == NULL ||
+    if (reader == NULL || !takes_forming(read, (const Reader *)reader, asked) ||
+        table_decides(self, &bounds) <= 0 ||
         !ring_is_current(((Reader *)reader)->segment, boot_ns_about())) {
         return NULL;
     }
     Py_INCREF(reader);  /* another thread may detach it */
-    PyTypeObject *kind = Py_TYPE(read->builder);
-    PyObject *frame = (kind == &LongBuilderType    ? read_long
-                       : kind == &ArrayBuilderType ? read_array
-                                                   : read_view)(
-        self, read, (Reader *)reader, asked, &bounds);
+    PyObject *frame =
+        table_read_by_kind(self, read, (Reader *)reader, asked, &bounds);
     Py_DECREF(reader);
     if (frame != NULL && table_note_live(self) < 0) {
         Py_CLEAR(frame);
@@ -706,11 +794,13 @@ take_asked(PyObject *const *args, Asked *asked)
     asked->max_age = -1;
     asked->given = asked->heeds = asked->behind = 0;
     asked->is_range = false;
-    for (int i = READ_COUNT + 1; i < READ_LABEL; i++) {
-        if (args[i] != Py_False) {
+    for (int i = READ_INCLUDE_NOW; i < READ_LABEL; i++) {
+        if (args[i] != Py_False && (i >= READ_SHAPE || args[i] != Py_True)) {
             return false;
         }
     }
+    asked->include_now = args[READ_INCLUDE_NOW] == Py_True;
+    asked->copy = args[READ_COPY] == Py_True;
     return asked->rows > 0 && take_label(args[READ_LABEL], asked) &&
            take_reactions(args, asked);
 }

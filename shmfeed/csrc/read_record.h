@@ -8,6 +8,7 @@
 typedef struct {
     Validity validity;  /* of a frame over the ring's rows; True of private rows */
     PyObject *facts;
+    PyObject *own;   /* a copy of private rows with a forming bar, or NULL */
     int64_t first;
     int64_t last;    /* exclusive */
     int64_t epoch;   /* of these numbers */
@@ -33,6 +34,7 @@ read_record(Slice *slice, const Rows *rows, int64_t word, PyObject *facts,
         slice->validity = &self->validity;  /* a new slice has none yet */
     }
     self->facts = Py_NewRef(facts);
+    self->own = NULL;
     self->first = rows->first;
     self->last = rows->last;
     self->epoch = word >> SHM_SLOT_BITS;
@@ -47,6 +49,7 @@ static void
 record_dealloc(ReadRecord *self)
 {
     Py_DECREF(self->facts);
+    Py_XDECREF(self->own);
     validity_dealloc(&self->validity);
 }
 
@@ -58,6 +61,7 @@ record_age(ReadRecord *self, void *Py_UNUSED(closure))
 
 static PyMemberDef record_members[] = {
     {"facts", T_OBJECT_EX, offsetof(ReadRecord, facts), READONLY, NULL},
+    {"own", T_OBJECT, offsetof(ReadRecord, own), READONLY, NULL},
     {"first", T_LONGLONG, offsetof(ReadRecord, first), READONLY, NULL},
     {"last", T_LONGLONG, offsetof(ReadRecord, last), READONLY, NULL},
     {"epoch", T_LONGLONG, offsetof(ReadRecord, epoch), READONLY, NULL},

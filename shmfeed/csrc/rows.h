@@ -193,7 +193,21 @@ rows_datetimes(Rows *self, PyObject *dtype)
     return rows_labels(self, dtype, LABEL_CLOSE);
 }
 
-/* The rule of bar.missing_bars: the number of rows missing on a grid of `step` ms. */
+/* The months from year 0 to a time in ms UTC, as bar.py counts them. */
+static int64_t
+month_number(int64_t time)
+{
+    int64_t days = time / LABEL_DAY - (time % LABEL_DAY < 0) + 719468;
+    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+    int64_t of_era = days - era * 146097;
+    int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
+    int64_t month = (5 * of_year + 2) / 153;  /* from March on: the leap day is the last */
+    return (era * 400 + year) * 12 + month + 2;
+}
+
+/* The rule of bar.missing_bars: the number of rows missing on a grid of `step` ms, 0 for
+   months. */
 static uint64_t
 missing_rows(const Rows *self, int64_t step)
 {
@@ -201,8 +215,13 @@ missing_rows(const Rows *self, int64_t step)
     if (count < 2) {
         return 0;
     }
-    const ring_word *close_time = words_of(self, CLOSE_TIMES);
-    int64_t first = ring_load(close_time), last = ring_load(close_time + count - 1);
+    const ring_word *time = words_of(self, step == 0 ? OPEN_TIMES : CLOSE_TIMES);
+    int64_t first = ring_load(time), last = ring_load(time + count - 1);
+    if (step == 0) {
+        first = month_number(first);
+        last = month_number(last);
+        step = 1;
+    }
     if (last < first) {  /* a writer may store times off the grid */
         return 0;
     }
@@ -289,6 +308,18 @@ rows_bar(Rows *self, PyObject *row)
     return make_bar(cells);
 }
 
+/* The number of rows `first` to `last` - 1 that have a flag. */
+static int64_t
+count_flag(const Rows *rows, int64_t flag, int64_t first, int64_t last)
+{
+    const ring_word *column = words_of(rows, SHM_C_FLAGS) + (first - rows->first);
+    int64_t count = 0;
+    for (int64_t row = 0; row < last - first; row++) {
+        count += (ring_load(column + row) & flag) != 0;
+    }
+    return count;
+}
+
 /* Return for each flag of a tuple how many of the rows `first` to `last` - 1 have it; None
    if these are not all there. */
 static PyObject *
@@ -298,15 +329,11 @@ count_flags(const Rows *rows, PyObject *flags, int64_t first, int64_t last)
         Py_RETURN_NONE;
     }
     PyObject *counts = PyTuple_New(PyTuple_GET_SIZE(flags));
-    const ring_word *column = words_of(rows, SHM_C_FLAGS) + (first - rows->first);
     for (Py_ssize_t i = 0; counts != NULL && i < PyTuple_GET_SIZE(flags); i++) {
-        int64_t flag, count = 0;
+        int64_t flag;
         PyObject *number = NULL;
         if (as_int64(Py_NewRef(PyTuple_GET_ITEM(flags, i)), &flag) == 0) {
-            for (int64_t row = 0; row < last - first; row++) {
-                count += (ring_load(column + row) & flag) != 0;
-            }
-            number = PyLong_FromLongLong(count);
+            number = PyLong_FromLongLong(count_flag(rows, flag, first, last));
         }
         if (number == NULL) {
             Py_CLEAR(counts);

@@ -283,6 +283,27 @@ def test_the_forming_bar_stands_beside_the_closed_ones(ring: RingWriter):
     assert decide("y", get_price(SYMBOL, count=1)).receipts[0].forming is None
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("by_frame", [True, False])
+def test_a_prepared_read_has_the_forming_bar_as_it_was(
+    writer: FeedWriter, ring: RingWriter, count: int, by_frame: bool
+):
+    writer.set_state("connected")
+    append(ring, 0, 1)
+    ring.update_forming(opens(2), *prices(2))
+    asked = {"count": count, "include_now": True}
+    for _ in range(3):
+        frame = get_price(SYMBOL, **asked)
+    frame.iloc[:] = 0.0  # its memory is its own
+    ring.append(opens(2), *prices(5))
+    receipts = decide("x", frame).receipts if by_frame else decide("x").receipts
+    forming = [receipt for receipt in receipts if receipt.forming]
+    assert [receipt.forming for receipt in forming] == [(opens(2), *prices(2))]
+    closed = [0, 1][2 - (count - 1) :]
+    assert forming[0].digest == expected_digest(closed)
+    assert forming[0].rows == len(closed)
+
+
 def test_bars_of_a_context_have_the_same_digest_as_the_feeds(filled: FeedWriter):
     bars = [
         list(zip(("open", "high", "low", "close", "volume"), prices(n), strict=True))

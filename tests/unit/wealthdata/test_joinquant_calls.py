@@ -15,7 +15,7 @@ from support.numbered_bars import SYMBOL, append, listed, opens, prices, when
 
 import wealthdata
 from shmfeed import core
-from shmfeed.bar import UNCONFIRMED
+from shmfeed.bar import UNCONFIRMED, close_time
 from shmfeed.errors import (
     BadArgumentError,
     GapError,
@@ -444,7 +444,8 @@ class TestTheUsualArray:
         writer.beat()
         with suppress(BadArgumentError):
             choices.current_choices()  # pytest changes the environment between phases
-        asked = ReadArguments(SYMBOL, limit=count, **given)
+        given = {"security": SYMBOL, **given}
+        asked = ReadArguments(limit=count, **given)
         return price_table.array_table().read(tuple(asked[:-2]))
 
     def test_it_is_the_array_of_the_frame(
@@ -466,6 +467,44 @@ class TestTheUsualArray:
         array["high"] = 0.0  # private and writable
         assert (get_price(SYMBOL)["high"] > 0).all()
 
+    @pytest.mark.parametrize("unit", ["1h", "1d", "1M"])
+    def test_it_is_that_of_the_frame_for_any_dates(
+        self, prepared: FeedWriter, unit: Any
+    ) -> None:
+        ring = prepared.add_stream("DATED", unit)
+        times = [0]
+        while len(times) < 60:
+            times.append(close_time(times[-1], unit))
+        missing = {times[20], times[21]}
+        for opened in sorted({*times[:-1]} - missing):
+            ring.append(opened, *prices(opened))
+        ring.update_forming(times[-1], *prices(3))
+        end, start = (np.datetime64(times[k], "ms") for k in (25, 15))
+        for given in (
+            {},
+            {"include_now": True},
+            {"copy": True},
+            {"end_dt": end},
+            {"end_dt": str(end)[:10], "include_now": True},
+            {"start_dt": start, "end_dt": end},
+            {"start_dt": start},
+        ):
+            count = None if "start_dt" in given else 7
+            for label in (None, "close", "open", "date"):
+                asked: dict[str, Any] = {"unit": unit, "label": label, **given}
+                names = ["close", "date", "flags", "close_time"]
+                for _ in range(2):  # the second one is prepared
+                    array = get_bars("DATED", count, fields=names, df=False, **asked)
+                frame = get_bars("DATED", count, fields=names, **asked)
+                for name in names:
+                    assert array[name].tolist() == frame[name].to_numpy().tolist()
+        assert (
+            self.served(
+                prepared, 7, security="DATED", frequency=unit, fields=tuple(names)
+            )
+            is not None
+        )
+
     def test_it_keeps_no_reference(self, prepared: FeedWriter) -> None:
         dtype = self.served(prepared).dtype
         before = sys.getrefcount(dtype)
@@ -479,10 +518,10 @@ class TestTheUsualArray:
             {"count": 0},
             {"count": True},
             {"count": "3"},
-            {"include_now": True},
-            {"copy": True},
+            {"include_now": None},
+            {"copy": 1},
             {"wide": True},
-            {"label": "open"},
+            {"label": "opens"},
             {"on_gap": "rasie"},
             {"fields": "close"},
             {"frequency": "1m"},

@@ -47,6 +47,7 @@ from wealthdata import (
     get_price,
     price_table,
     query_cache,
+    times,
 )
 from wealthdata.request import ReadArguments
 
@@ -202,6 +203,11 @@ DATES: list[Any] = [
     str(when(105)),
     "2024-01-05",
     b"2024-01-05",
+    "2024-01-05T08:00",
+    "2024-01-05 08:30:59",
+    "20240105",
+    "20240105083000",
+    str(opens(100)),
     20240105,
     20240105080000,
     opens(100),
@@ -532,11 +538,56 @@ def test_a_recreated_feed_is_followed(
         again.close(unlink=True)
 
 
-def test_months_are_counted_by_python(writer: FeedWriter, live: RingWriter) -> None:
-    append(writer.add_stream(SYMBOL, "1M"), 0)
-    for _ in range(2):
-        get_price(SYMBOL, frequency="1M")
-    assert usual(frequency="1M") is None
+def test_months_are_counted(writer: FeedWriter, live: RingWriter) -> None:
+    ring = writer.add_stream(SYMBOL, "1M")
+    months = np.arange("1970-01", "2041-01", dtype="M8[M]").astype("M8[ms]")
+    held = random.Random(SEED).sample(months.astype(int).tolist(), 90)
+    for opened in sorted(held):
+        ring.append(opened, *prices(3))
+    for count in (1, 2, 5, 60):
+        for label in ("close", "open", "date"):
+            given: Any = {"count": count, "frequency": "1M", "label": label}
+            get_price(SYMBOL, **given)
+            check_same((usual(**given),), (pythons(**given),))
+    assert usual(count=60, frequency="1M").attrs["shmfeed"]["gaps"] > 10
+
+
+TEXTS = [
+    "2024-01-05",
+    "2024-01-05 08:00",
+    "2024-01-05T08:00",
+    "2024-01-05 07:59:59",
+    "20240105",
+    "20240105080000",
+    "1704441600000",
+    "999999999999",
+    "2024-02-29",
+    "0001-01-01",
+    "00010101",
+    "9999-12-31",
+]
+
+
+def test_texts_are_read_as_python_reads_them(
+    live: RingWriter, record_property: Callable[[str, object], None]
+) -> None:
+    """Also those of which one or two characters are others."""
+    record_property("seed", SEED)
+    choose, served = random.Random(SEED), 0
+    wealthdata.use(on_stale="ignore")
+    get_price(SYMBOL)
+    stream = wealthdata.choices.current_choices().feed, SYMBOL, "1h"
+    freshness.behind_warned.add(stream)
+    for _ in range(800):
+        text = [*choose.choice(TEXTS)]
+        for _ in range(choose.choice((0, 1, 1, 2))):
+            text[choose.randrange(len(text))] = choose.choice("0123456789-: T٣é")
+        asked: Any = {"end_date": "".join(text), "count": 3}
+        ours = outcome(lambda asked=asked: get_price(SYMBOL, **asked))
+        served += usual_or_none({"security": SYMBOL, **asked}) is not None
+        times.known_texts.clear()
+        check_same(ours, outcome(lambda asked=asked: pythons(**asked)))
+    assert served > 100
 
 
 def test_gaps_are_counted(live: RingWriter) -> None:
