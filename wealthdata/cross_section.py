@@ -119,7 +119,8 @@ class Planes(NamedTuple):
         count, rows = len(closes), int(closes.shape[1])
         if not closes.size:
             return 0
-        if self.known_even or closes.strides[0] == 0 or count == 1:  # each has these
+        of_all = closes.strides[0] == 0 or (count == 1 and self.is_whole)
+        if self.known_even or of_all:  # each has these
             steps = grid_steps(int(closes[0, 0]), int(closes[0, -1]), timeframe)
             return count * missing_bars(steps, rows)
         firsts, lasts, length = closes[:, 0], closes[:, -1], step(timeframe)

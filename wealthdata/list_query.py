@@ -200,7 +200,8 @@ class CachedListQuery:
                 return _Found(planes.newest(self._shape, count), rows, {})
             if planes.is_even:
                 is_newest = rows.is_even and request.is_newest
-                behind = 0.0 if is_newest else _left_out(rows, planes)
+                newest = _newest_left_out(rows, request)
+                behind = 0.0 if is_newest else _seconds_to(newest, planes)
                 return _Found(planes, rows, {}, behind)
             most = min(ring.history for ring in self._rings)
             cut = depth if depth is not None and depth < most else None
@@ -208,7 +209,8 @@ class CachedListQuery:
             if common is not None:
                 newest = planes.close_time[:, -1].tolist()
                 ends = dict(zip(planes.symbols, newest, strict=True))
-                behind = seconds_left_out(ends, int(rows.newest.max()), common)
+                left_out = _newest_left_out(rows, request)
+                behind = seconds_left_out(ends, left_out, common)
                 return _Found(common, rows, seconds_late(ends), behind)
             depth = _DEEPER * (depth or most)
 
@@ -361,14 +363,23 @@ def _bounded(
     return request._replace(now=strategy_time(views))
 
 
-def _left_out(rows: ListRows, planes: Planes) -> float | None:
-    """Return the seconds from the last row of all to the newest closed bar.
+def _newest_left_out(rows: ListRows, request: PriceRequest) -> int:
+    """Return the close time of the newest bar, of those that a bound leaves out too.
 
-    Return None without a row.
+    A rolled-up group with a hole is left out by no bound.
     """
+    bound = request.latest_close
+    if bound is None:
+        return int(rows.ends.max(initial=0))
+    newest = np.where(rows.newest > bound, rows.newest, rows.ends)
+    return int(newest.max(initial=0))
+
+
+def _seconds_to(newest: int, planes: Planes) -> float | None:
+    """Return the seconds from the last row of all to that bar, None without a row."""
     if not planes.close_time.size:
         return None
-    return float(rows.newest.max() - planes.close_time[0, -1]) / 1000
+    return float(newest - planes.close_time[0, -1]) / 1000
 
 
 def _short(counts: Sequence[int], asked: int | None) -> int:

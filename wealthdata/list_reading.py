@@ -74,7 +74,8 @@ def read_several(
     ends = closes_of(parts) if shape.align else {}
     attrs = combine(each, seconds_late(ends))
     if ends:
-        left_out = _newest_of(found, newest)
+        bound = query.request.latest_close
+        left_out = _newest_left_out(found, newest, ends, bound)
         attrs["behind"] = seconds_left_out(ends, left_out, planes)
     else:
         attrs["behind"] = max(behind_of(bars, query.request) for bars in found.values())
@@ -97,12 +98,22 @@ def _shown(found: _Found, planes: Planes, shape: Shape) -> _Found:
     }
 
 
-def _newest_of(found: _Found, newest: dict[str, int]) -> int:
-    """Return the close time of the newest bar of all at the instant of the read."""
-    return max(
-        min(bars.newest, newest.get(security.written, bars.newest))
-        for security, bars in found.items()
-    )
+def _newest_left_out(
+    found: _Found, newest: dict[str, int], ends: dict[str, int], bound: int | None
+) -> int:
+    """Return the close time of the newest bar, of those that a bound leaves out too.
+
+    `newest` has those of the instant of the read. A rolled-up group with a hole is left
+    out by no bound.
+    """
+    times = []
+    for security, bars in found.items():
+        closed = min(bars.newest, newest.get(security.written, bars.newest))
+        is_bounded = bound is not None and closed > bound
+        # The last row may be forming.
+        end = min(closed, ends.get(security.written, 0))
+        times.append(closed if is_bounded else end)
+    return max(times)
 
 
 def _rows_at(found: FoundBars, times: Any) -> FoundBars:

@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import StreamKey, Timeframe, close_time, floor, grid_steps
+from shmfeed.bar import (
+    AFTER_GAP,
+    StreamKey,
+    Timeframe,
+    close_time,
+    floor,
+    grid_steps,
+)
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, ring_status
@@ -122,19 +129,20 @@ class RolledRing:
     def _update(self, epoch: int, rows: Any) -> RolledBars:
         known = self._known
         if known is None or known.epoch != epoch or known.rest < rows.first:
-            return self._make(None, epoch, rows)
+            return _mark_oldest(self._make(None, epoch, rows), rows)
         if known.last == rows.last:
             return known
         if rows.close_time[-1] >= known.due:
             known = self._make(known, epoch, rows)
         gone = int(np.searchsorted(known.numbers, rows.first))
-        return known._replace(
+        made = known._replace(
             bars=known.bars.cut(gone, len(known.bars)),
             numbers=known.numbers[gone:],
             last=rows.last,
             begin=int(rows.open_time[0]),
             end=int(rows.close_time[-1]),
         )
+        return _mark_oldest(made, rows)
 
     def _make(self, known: RolledBars | None, epoch: int, rows: Any) -> RolledBars:
         """Return the known bars, and those that the rows after them make."""
@@ -163,6 +171,27 @@ class RolledRing:
             int(end),
             close_time(floor(int(end), self._timeframe), self._timeframe),
         )
+
+
+def _mark_oldest(made: RolledBars, rows: Any) -> RolledBars:
+    """Return the bars with the flag AFTER_GAP of the oldest one as the source has it.
+
+    It tells of the bars before the oldest one only what `rows`, all of the source's,
+    tell: a process that began to read earlier has seen more of them.
+    """
+    bars = made.bars
+    if not len(bars):
+        return made
+    begun = int(rows["flags"][made.numbers[0] - rows.first])
+    is_left_out = floor(int(bars.open_time[0]) - 1, made.timeframe) >= made.begin
+    flag = AFTER_GAP if is_left_out or begun & AFTER_GAP else 0
+    if bars.flags[0] & AFTER_GAP == flag:
+        return made
+    flags = bars.flags.copy()
+    flags[0] ^= AFTER_GAP
+    flags.flags.writeable = False
+    marked = PrivateColumns(bars.open_time, bars.close_time, bars.floats, flags)
+    return made._replace(bars=marked)
 
 
 def _from_row(rows: Any, first: int) -> PrivateColumns:
