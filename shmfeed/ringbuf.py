@@ -215,6 +215,7 @@ class RingReader(BoundEntry):
             found = rows._between(start, end, n)
             if found is not None and rows.valid:
                 return found
+            del rows, found  # no slice that lives is lost
             budget = budget or self.retry_budget("range")
             budget.spend()
 
@@ -246,6 +247,7 @@ class RingReader(BoundEntry):
                 copy = rows._copy_with(bar, min(int(n), self.geometry.history))
             if rows.valid:
                 return copy
+            del rows  # no slice that lives is lost
             budget = budget or self.retry_budget("snapshot")
             budget.spend()
 

@@ -199,9 +199,9 @@ class CachedListQuery:
             if not self._shape.align:
                 return _Found(planes.newest(self._shape, count), rows, {})
             if planes.is_even:
-                is_newest = rows.is_even and request.is_newest
-                newest = _newest_left_out(rows, request)
-                behind = 0.0 if is_newest else _seconds_to(newest, planes)
+                behind: float | None = 0.0
+                if not (rows.is_even and request.is_newest):
+                    behind = _seconds_to(_newest_left_out(rows, request), planes)
                 return _Found(planes, rows, {}, behind)
             most = min(ring.history for ring in self._rings)
             cut = depth if depth is not None and depth < most else None

@@ -243,6 +243,7 @@ def read_range(
             return rows, newest
         copy = rows.copy()
         if not rows.valid:
+            del rows  # or the next try would count a frame of this process as lost
             continue
         if cell is None or cell.close_time <= newest:
             return copy, newest

@@ -302,6 +302,8 @@ class GeneralQuery(NamedTuple):
             if bars.valid:
                 log_frame(attrs)
                 return frame, sources.feed
+            # Or the next try would count a frame of this process as lost.
+            del found, bars, floats, closes, attrs, frame
         raise BusyRingError(
             f"{key[0]} {key[1]}: the feeder overwrote rows during each of"
             f" {_TRIES} reads; read fewer rows, or use copy=True"

@@ -121,6 +121,7 @@ class RolledRing:
             if rows.valid and source.epoch == epoch:
                 self._known = made
                 return made
+            del rows, made  # or the next try would count a frame as lost
         raise BusyRingError(
             f"{source.symbol} {source.timeframe}: the feeder replaced bars during each"
             f" of {_TRIES} reads for a roll-up to {self._timeframe}; try again"

@@ -69,7 +69,6 @@ def test_a_range_of_any_two_bounds_has_the_rows_of_a_scan(ring: RingWriter) -> N
 
 
 @quiet
-@pytest.mark.filterwarnings("ignore::wealthdata.LappedWarning")
 def test_ranges_beside_a_writer_are_whole(ring: RingWriter) -> None:
     append(ring, *range(100))
     stop = threading.Event()
