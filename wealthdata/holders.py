@@ -69,12 +69,17 @@ class TaskHolder:
     def has_set(self, variable: ContextVar[Any], value: object) -> bool:
         """Return True until the task and those that inherit the value are done.
 
-        If other tasks have its very variables: until these have another value.
+        If other tasks have its very variables: until these have another value, or the
+        loop is closed.
         """
-        task = self._task()
+        task, loop = self._task(), self._loop()
         if task is not None and not task.done():
             return True
-        return self._is_shared(variable, value, task) or self._has_heir(variable, value)
+        if loop is None or loop.is_closed():
+            return False  # it runs no task any more, whatever holds the variables
+        return self._is_shared(variable, value, task) or _has_heir(
+            loop, variable, value
+        )
 
     def _is_shared(self, variable: ContextVar[Any], value: object, task: Any) -> bool:
         if self._variables is None:
@@ -84,12 +89,11 @@ class TaskHolder:
         variables = self._variables()
         return variables is not None and variables.get(variable) is value
 
-    def _has_heir(self, variable: ContextVar[Any], value: object) -> bool:
-        loop, asyncio = self._loop(), sys.modules.get("asyncio")
-        if loop is None or asyncio is None:
-            return False
-        each = (_variables_of(task) for task in asyncio.all_tasks(loop))
-        return any(found is not None and found.get(variable) is value for found in each)
+
+def _has_heir(loop: Any, variable: ContextVar[Any], value: object) -> bool:
+    """Return True if a task of the loop, which is not done, has the value."""
+    each = (_variables_of(task) for task in sys.modules["asyncio"].all_tasks(loop))
+    return any(found is not None and found.get(variable) is value for found in each)
 
 
 def current_holder(ended: Callable[[object], None]) -> ThreadHolder | TaskHolder:

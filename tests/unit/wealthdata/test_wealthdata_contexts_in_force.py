@@ -294,6 +294,27 @@ def test_variables_that_tasks_share_keep_the_context(
     assert asyncio.run(kernel()) == [source, source, source, "live", None]
 
 
+@pytest.mark.parametrize("sets", [True, False], ids=["in the task", "before it"])
+def test_a_closed_loop_keeps_no_context_though_its_runner_is_kept(
+    sets: bool, read: Read
+) -> None:
+    """A runner keeps the variables that its tasks have shared."""
+
+    async def main() -> str:
+        if sets:
+            set_context(backtest())
+        return read()
+
+    if not sets:
+        set_context(backtest())
+    with asyncio.Runner() as runner:
+        assert runner.run(main()) == "context"
+    clear_context()
+    assert by_executor(read) == read() == "live"
+    assert runner is not None
+    assert VARIABLE not in os.environ
+
+
 def test_a_task_that_outlives_its_creator_keeps_the_context(read: Read) -> None:
     async def child() -> list[str]:
         await asyncio.sleep(0.01)
