@@ -31,7 +31,7 @@ from wealthdata.contexts_in_force import note_live_read
 from wealthdata.followed_stream import Event, FollowedStream
 from wealthdata.freshness import name_feeds, warn
 from wealthdata.handed import TaskRecord, current_record
-from wealthdata.securities import check_securities
+from wealthdata.securities import check_awaited
 from wealthdata.sources import current_views
 from wealthdata.waiting import Frequency, check_frequencies, warn_of_unknown
 
@@ -91,9 +91,7 @@ def follow(
         Any thread or task may call it. One at a time may iterate over the result.
         `for` blocks its thread; `async for` lets other tasks run.
     """
-    named = check_securities(
-        [securities] if isinstance(securities, str) else securities
-    )
+    named = check_awaited(securities)
     timeframes = check_frequencies(frequency)
     timeout = check_timeout("timeout", timeout)
     chosen = selected_feed() if feed is None else check_feed_name(feed)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 from shmfeed.validation import check_feed_name, check_symbol, items_of
+from wealthdata.argument_names import rename
 
 
 class Security(NamedTuple):
@@ -45,3 +46,15 @@ def check_securities(securities: object) -> list[Security]:
     if not found:
         raise BadArgumentError("security is an empty list; name at least one symbol")
     return found
+
+
+def check_awaited(securities: object) -> list[Security]:
+    """Return the securities of a call that waits for their bars.
+
+    Raise BadArgumentError as `check_securities` does, which names `securities`.
+    """
+    listed = [securities] if isinstance(securities, str) else securities
+    try:
+        return check_securities(listed)
+    except BadArgumentError as error:
+        raise rename(error, {"security": "securities"}) from None

@@ -39,7 +39,7 @@ from wealthdata.freshness import is_first, warn
 from wealthdata.handed import StreamId, TaskRecord, current_record
 from wealthdata.merge import Sources, find_bars
 from wealthdata.request import PriceRequest
-from wealthdata.securities import Security, check_securities
+from wealthdata.securities import Security, check_awaited
 from wealthdata.sources import current_views, open_sources, strategy_time
 from wealthdata.stream_source import NEVER
 
@@ -101,9 +101,7 @@ def wait_bar(
         It blocks its thread: in asyncio, call it through `asyncio.to_thread`, after a
         first call or read in the task itself.
     """
-    named = check_securities(
-        [securities] if isinstance(securities, str) else securities
-    )
+    named = check_awaited(securities)
     timeframes = check_frequencies(frequency)
     timeout, spin = check_timeout("timeout", timeout), check_spin(spin)
     chosen = selected_feed() if feed is None else check_feed_name(feed)

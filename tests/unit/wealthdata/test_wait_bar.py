@@ -445,9 +445,9 @@ class TestReturns:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"securities": []}, ["empty list"]),
-        ({"securities": None}, ["security is None", "list of symbols"]),
-        ({"securities": 7}, ["security is 7"]),
+        ({"securities": []}, ["securities is an empty list"]),
+        ({"securities": None}, ["securities is None", "list of symbols"]),
+        ({"securities": 7}, ["securities is 7"]),
         ({"securities": ["A", 7]}, ["symbol 7"]),
         ({"securities": "A B"}, ["symbol 'A B'"]),
         ({"securities": "A@"}, ["'A@'", "SYMBOL@FEED", "feed name ''"]),
