@@ -61,6 +61,11 @@ class Window(NamedTuple):
         return max(0, (self.asked or 0) - (self.last - self.first))
 
     @property
+    def is_unknown(self) -> bool:
+        """True if the feed does not carry the stream."""
+        return self.ring is None and bool(self.stream[0])
+
+    @property
     def last_closed(self) -> int:
         """The end of the closed rows: the forming bar is not one of them."""
         return min(self.last, len(self.rows) - self.rows.forming)
@@ -169,6 +174,12 @@ def _check_short(window: Window, on_short: str) -> None:
         " for fewer, raise the feed's `history` or `warmup`, supply older bars with"
         " wealthdata.set_context(context), or read with on_short='ignore'"
     )
+    if window.is_unknown:
+        message = (
+            f"{window}: {rows} of {window.asked} asked for, as the feed does not carry"
+            " it; subscribe it, take it off the list, supply its bars with"
+            " wealthdata.set_context(context), or read with on_short='ignore'"
+        )
     if on_short == "raise":
         raise ShortError(message)
     if is_first(troubles, trouble):

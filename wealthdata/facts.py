@@ -325,7 +325,11 @@ class CutFacts:
 def _due_of_each(
     rings: Sequence[Ring | None], record: "CutRecord", timeframe: str
 ) -> Iterator[int]:
-    for ring, newest in zip(rings, record.newest.tolist(), strict=True):
+    for place, (ring, newest) in enumerate(
+        zip(rings, record.newest.tolist(), strict=True)
+    ):
+        if place in record.closed:
+            continue  # its symbol does not trade
         if ring is None:
             raise LookupError
         yield bars_due(ring._current_reader(), timeframe, newest, record.moment)
@@ -360,10 +364,12 @@ class CutRecord:
         late: The securities that held an aligned frame back, and by how many seconds.
         kept: Copies of rows, by the ring's place: of those that were rolled up and, in
             a tracked process, of all.
+        closed: The places of the rings whose symbols did not trade.
         moment: The moment of the read, ns of CLOCK_BOOTTIME.
     """
 
     __slots__ = (
+        "closed",
         "counts",
         "ends",
         "epochs",
@@ -388,10 +394,12 @@ class CutRecord:
         rolled: dict[int, tuple[int, ...]],
         late: dict[str, float],
         kept: dict[int, KeptBars],
+        closed: frozenset[int],
     ) -> None:
         self.facts = facts
         self.kept = kept
         self.late = late
+        self.closed = closed
         self.rolled = rolled
         self.epochs = epochs
         self.newest = newest

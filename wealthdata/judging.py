@@ -10,7 +10,7 @@ from typing import Any
 from shmfeed.bar import StreamKey
 from wealthdata.attachment import selected_feed
 from wealthdata.attrs import FrameAttrs, make_attrs, origin_of, record_of
-from wealthdata.columns import BarColumns, count_missing
+from wealthdata.columns import BarColumns, count_missing, from_bars
 from wealthdata.completeness import Window, check_rows
 from wealthdata.facts import (
     ContextRecord,
@@ -65,6 +65,19 @@ def judge(
         shown = found if shown is None else shown
         limits = shown.first, shown.last, request.limit
         window = Window((feed or "", *key), shown.columns, *limits, ring, shown.rolled)
+        check_rows(window, reactions)
+
+
+def judge_unknown(
+    key: StreamKey, request: PriceRequest, sources: Sources, reactions: Reactions
+) -> None:
+    """Raise, warn once or ignore that no source has a security of a list.
+
+    Raise ShortError.
+    """
+    if reactions.heeds_rows:
+        feed = "" if sources.feed is None else sources.feed.name
+        window = Window((feed, *key), from_bars([]), 0, 0, request.limit)
         check_rows(window, reactions)
 
 

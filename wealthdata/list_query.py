@@ -64,6 +64,7 @@ class _Found(NamedTuple):
     rows: ListRows
     late: dict[str, float]
     behind: float | None = None
+    closed: frozenset[int] = frozenset()
 
 
 class CachedListQuery:
@@ -109,6 +110,11 @@ class CachedListQuery:
             for part in self._parts
             for ring in part.rings
         )
+        self._unknown: tuple[StreamId, ...] = tuple(
+            (part.feed.name, symbol, timeframe)
+            for part in self._parts
+            for symbol in part.unknown
+        )
         self._outages: set[tuple[StreamId, float | None]] = {
             (stream, None) for stream in self._streams
         }
@@ -151,6 +157,7 @@ class CachedListQuery:
             return None
         self._warn_of_unknown()
         if status is None:
+            found = found._replace(closed=_closed_of(each))
             status = self._check_each(each, reactions)
         else:
             end_outages(self._outages)
@@ -279,7 +286,7 @@ class CachedListQuery:
             "health": status.health,
             "behind": behind,
             "forming": False,
-            "short": _short(record.counts, count),
+            "short": _short([*record.counts, *[0] * len(self._unknown)], count),
             "gaps": planes.gaps(self._timeframe) + found.rows.left_out,
             "absent": planes.absent(self._written),
         }
@@ -306,7 +313,7 @@ class CachedListQuery:
         kept = rows.kept(counts, times, self._timeframe)
         # The frame may share the memory of the rows.
         noted = rows.epochs, rows.newest, rows.ends.copy(), counts, times, rolled
-        return CutRecord(self._facts, *noted, found.late, kept)
+        return CutRecord(self._facts, *noted, found.late, kept, found.closed)
 
     def _check_rows(
         self,
@@ -329,6 +336,8 @@ class CachedListQuery:
                 continue  # the ring was recreated since
             window = Window(stream, taken, 0, len(taken), count, ring, rolled)
             check_rows(window, reactions)
+        for stream in self._unknown:
+            check_rows(Window(stream, from_bars([]), 0, 0, count), reactions)
 
     def _reaches_beyond(self, found: _Found, request: PriceRequest) -> bool:
         """Return True if a context may have older bars of the range."""
@@ -380,6 +389,13 @@ def _seconds_to(newest: int, planes: Planes) -> float | None:
     if not planes.close_time.size:
         return None
     return float(newest - planes.close_time[0, -1]) / 1000
+
+
+def _closed_of(statuses: Sequence[RingStatus]) -> frozenset[int]:
+    """Return the places of the rings whose symbols do not trade."""
+    return frozenset(
+        place for place, status in enumerate(statuses) if status.health == "closed"
+    )
 
 
 def _short(counts: Sequence[int], asked: int | None) -> int:

@@ -23,7 +23,7 @@ from wealthdata.cross_section import (
     seconds_late,
     seconds_left_out,
 )
-from wealthdata.judging import log_frame
+from wealthdata.judging import judge_unknown, log_frame
 from wealthdata.list_query import warn_of_unknown
 from wealthdata.list_rows import FeedPart
 from wealthdata.merge import FoundBars, Sources, behind_of, find_bars
@@ -79,9 +79,24 @@ def read_several(
         attrs["behind"] = seconds_left_out(ends, left_out, planes)
     else:
         attrs["behind"] = max(behind_of(bars, query.request) for bars in found.values())
+    attrs["short"] += _short_of_unknown(query, found, sources)
     attrs["absent"] = planes.absent([security.written for security in securities])
     log_frame(attrs)
     return build_frame(planes, query.fields, shape, query.labels, attrs)
+
+
+def _short_of_unknown(
+    query: "GeneralQuery", found: _Found, sources: dict[Security, Sources]
+) -> int:
+    """Return the number of rows that lack of securities that no source has.
+
+    Raise ShortError, or warn, as the reactions say.
+    """
+    unknown = [security for security in sources if security not in found]
+    for security in unknown:
+        key = security.symbol, query.timeframe
+        judge_unknown(key, query.request, sources[security], query.reactions)
+    return len(unknown) * (query.request.limit or 0)
 
 
 def _shown(found: _Found, planes: Planes, shape: Shape) -> _Found:

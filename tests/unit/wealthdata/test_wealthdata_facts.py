@@ -192,8 +192,14 @@ def test_bars_of_a_stream_without_rows_are_due_since_its_subscription(
 
 
 def test_a_closed_stream_lacks_nothing(writer: FeedWriter, marked: RingWriter) -> None:
+    late = price().attrs["shmfeed"].due
+    assert late > 0
     writer.explain((SYMBOL, "1h"), "closed", "delisted")
     assert price().attrs["shmfeed"].due == 0
+    for more in ({}, {"max_age": 60, "on_stale": "ignore"}, {"fields": "flags"}):
+        for _ in range(2):
+            assert get_price([SYMBOL], **more).attrs["shmfeed"].due == 0
+    assert get_price([SYMBOL, "ETHUSDT"]).attrs["shmfeed"].due >= late > 0
 
 
 @pytest.mark.parametrize("source", ["context", "mixed"])

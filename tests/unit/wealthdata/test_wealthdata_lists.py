@@ -20,6 +20,7 @@ from shmfeed.errors import (
     BadArgumentError,
     MissingBarsWarning,
     NoDataError,
+    ShortError,
     StaleFeedError,
     StaleFeedWarning,
     StreamNotFoundError,
@@ -354,6 +355,38 @@ class TestSecuritiesThatTheFeedDoesNotCarry:
             get_price(["btcusdt", "Q", "ETHUSDT"], **more)
         with pytest.raises(StreamNotFoundError, match=r"; did you mean ETHUSDT\?$"):
             get_price(["ETHUSD", "btcusdt"], **more)
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {},
+            {"align": True},
+            {"wide": True, "fields": "close"},
+            {"end_date": when(5)},
+            {"fields": ["close", "flags"]},
+            {"include_now": True},
+            {"frequency": "2h"},
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::wealthdata.MissingBarsWarning")
+    def test_lack_each_row_asked_for(
+        self, writer: FeedWriter, more: dict[str, Any]
+    ) -> None:
+        fill(writer, {"A": range(6)})
+        for _ in range(2):
+            found = get_price(["A", "X"], count=2, **more)
+            assert found.attrs["shmfeed"].short == 2
+            words = "X .* 0 rows of 2 asked for, as the feed does not carry it"
+            with pytest.raises(ShortError, match=words):
+                get_price(["A", "X"], count=2, on_short="raise", **more)
+        alone = get_price(["A"], count=2, on_short="raise", **more)
+        assert alone.attrs["shmfeed"].short == 0
+
+    @pytest.mark.filterwarnings("ignore::wealthdata.MissingBarsWarning")
+    def test_lack_no_row_of_a_range(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": range(3)})
+        found = get_price(["A", "X"], start_date=when(1), on_short="raise")
+        assert found.attrs["shmfeed"].short == 0
 
     def test_carried_ones_without_rows_make_an_empty_frame(
         self, writer: FeedWriter
