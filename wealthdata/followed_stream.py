@@ -35,6 +35,7 @@ from wealthdata.columns import BarColumns, to_bars
 from wealthdata.events import Closed, Gap, Health, Revised
 from wealthdata.handed import TaskRecord
 from wealthdata.handed_bars import HandedBars
+from wealthdata.kept_bars import Origin
 from wealthdata.rolled_ring import RolledRing
 from wealthdata.securities import Security
 from wealthdata.stream_source import NEVER, StreamSource
@@ -368,12 +369,14 @@ class FollowedStream(StreamSource):
         progress = self._progress
         match event:
             case Closed(bar=bar):
+                record.hand_bar(self._origin, bar)
                 progress.bars.hand_over(bar, self._most())
                 progress.restart(bar.close_time)
                 record.hand_over(self.id, bar.close_time, progress.turned_back)
                 progress.recorded = record.handed.get(self.id)
                 progress.turned_back = False
             case Revised(new=bar):
+                record.hand_bar(self._origin, bar)
                 progress.bars.hand_over(bar, self._most())
             case Gap(start=start, end=end, filled=filled):
                 if (start, end) in progress.holes:
@@ -383,6 +386,13 @@ class FollowedStream(StreamSource):
                     progress.holes += [] if filled else [(start, end)]
             case Health(new=new):
                 progress.health = new
+
+    @property
+    def _origin(self) -> Origin:
+        feed, symbol, timeframe = self.id
+        market = self._progress.market
+        identity = None if market is None else market[1]
+        return Origin(feed, identity, "live", None, symbol, timeframe)
 
     def _most(self) -> int:
         return _MOST if self.ring is None else self.ring.history

@@ -20,6 +20,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from shmfeed.bar import Bar
 from wealthdata import price_table
 from wealthdata.kept_bars import Noted, Origin
 from wealthdata.read_log import Read, ReadLog, acting
@@ -76,6 +77,10 @@ class TaskRecord:
         """
         if turned_back or closed > self.handed.get(stream, closed - 1):
             self.handed[stream] = closed
+
+    def hand_bar(self, origin: Origin, bar: Bar) -> None:
+        """Note a bar that the task was handed, for its next decision."""
+        self.log.hand(origin, bar)
 
     def note_read(self, stream: StreamId, closed: int) -> None:
         """Note that the task has read the bar with this close time."""

@@ -8,6 +8,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from shmfeed.bar import Bar
 from wealthdata.kept_bars import Noted, Origin
 
 # The reasons for which the reads of this process are tracked. The C core serves no
@@ -21,14 +22,15 @@ _MIB = 1 << 20
 
 
 class _Limit(NamedTuple):
-    """The most that a log keeps: reads, and bytes of their bars."""
+    """The most that a log keeps: reads, bytes of their bars, bars that were handed."""
 
     reads: int
     bytes: int
+    handed: int
 
 
-TRACKED = _Limit(4096, 64 * _MIB)
-UNTRACKED = _Limit(64, 4 * _MIB)
+TRACKED = _Limit(4096, 64 * _MIB, 1 << 16)
+UNTRACKED = _Limit(64, 4 * _MIB, 256)
 
 
 class Read(NamedTuple):
@@ -38,21 +40,43 @@ class Read(NamedTuple):
     record: Noted
 
 
+class Taken(NamedTuple):
+    """The reads of a log, oldest first, the bars that were handed, by origin.
+
+    `dropped` is the number of reads and bars that were too many.
+    """
+
+    reads: list[Read]
+    handed: dict[Origin, list[Bar]]
+    dropped: int
+
+
 class ReadLog:
     """The reads of one task since its last decision, the same window once.
 
-    Where there are too many the oldest are dropped, and counted in `dropped`.
+    A bar that `follow`, or the runner, has handed to the task counts as read. Where
+    there are too many the oldest are dropped.
 
     Thread safety: any thread may call any method.
     """
 
-    __slots__ = ("_bytes", "_lock", "_reads", "dropped")
+    __slots__ = ("_bytes", "_dropped", "_handed", "_lock", "_reads")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reads: dict[tuple[Any, ...], Read] = {}
+        self._handed: dict[tuple[Origin, int], Bar] = {}
         self._bytes = 0
-        self.dropped = 0
+        self._dropped = 0
+
+    def hand(self, origin: Origin, bar: Bar) -> None:
+        """Add a bar that was handed to the task, or a revision of it."""
+        limit = TRACKED if tracked else UNTRACKED
+        with self._lock:
+            self._handed[origin, bar.open_time] = bar
+            if len(self._handed) > limit.handed:
+                del self._handed[next(iter(self._handed))]
+                self._dropped += 1
 
     def add(self, read: Read) -> None:
         """Add a read. It replaces an earlier one of the same window."""
@@ -69,12 +93,15 @@ class ReadLog:
             ):
                 oldest = self._reads.pop(next(iter(self._reads)))
                 self._bytes -= oldest.record.nbytes
-                self.dropped += 1
+                self._dropped += 1
 
-    def take(self) -> tuple[list[Read], int]:
-        """Return the reads, oldest first, and the number of dropped ones; forget."""
+    def take(self) -> Taken:
+        """Return what the log has, and forget it."""
         with self._lock:
-            reads, dropped = list(self._reads.values()), self.dropped
+            taken = Taken(list(self._reads.values()), {}, self._dropped)
+            for (origin, _), bar in self._handed.items():
+                taken.handed.setdefault(origin, []).append(bar)
             self._reads.clear()
-            self._bytes = self.dropped = 0
-        return reads, dropped
+            self._handed.clear()
+            self._bytes = self._dropped = 0
+        return taken

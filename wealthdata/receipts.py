@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 from wealthdata import price_table
 from wealthdata.attrs import FrameAttrs, bars_of
-from wealthdata.columns import Floats, Ints
+from wealthdata.columns import Floats, Ints, from_bars
 from wealthdata.facts import RingFacts
 from wealthdata.handed import current_record, logs_of_decision
 from wealthdata.kept_bars import VALUES, BarsRead, KeptBars, Origin, keep_bars
-from wealthdata.read_log import tracked
+from wealthdata.read_log import Taken, tracked
 
 _NO_TIME: Any = np.empty(0, np.int64)
 _NO_ROWS: Any = np.empty((VALUES, 0))
@@ -127,14 +128,50 @@ def receipts_of_task() -> tuple[list[Receipt], int]:
     reads of this process are tracked from the first call on.
     """
     tracked.add("decide")
-    read = _untracked_bars()
+    receipts: list[Receipt] = _receipts(_untracked_bars())
     dropped = 0
     for log in logs_of_decision():
-        reads, lost = log.take()
-        dropped += lost
-        for origin, record in reads:
-            read += record.facts.bars_read(record, origin)
-    return _receipts(read), dropped
+        taken = log.take()
+        receipts += _receipts_of_log(taken)
+        dropped += taken.dropped
+    return list(dict.fromkeys(receipts)), dropped
+
+
+def _receipts_of_log(taken: Taken) -> list[Receipt]:
+    bars = [
+        each
+        for origin, record in taken.reads
+        for each in record.facts.bars_read(record, origin)
+    ]
+    receipts = _receipts(bars)
+    handed = [
+        BarsRead(origin, _kept(lacking), True)
+        for origin, bars_of_stream in taken.handed.items()
+        if (lacking := _not_in(receipts, origin, bars_of_stream))
+    ]
+    return receipts + _receipts(handed)
+
+
+def _not_in(receipts: list[Receipt], origin: Origin, bars: list[Bar]) -> list[Bar]:
+    """Return the bars that none of the receipts has, oldest first."""
+    stream = origin.feed, origin.symbol, origin.timeframe
+    windows = [r for r in receipts if (r.feed, r.symbol, r.timeframe) == stream]
+    lacking = {bar.open_time: bar for bar in bars}
+    for receipt in windows:
+        for moment, bar in list(lacking.items()):
+            at = int(receipt.open_time.searchsorted(moment))
+            if (
+                at < receipt.rows
+                and receipt.open_time[at] == moment
+                and receipt.values[:, at].tolist() == list(bar[2 : 2 + VALUES])
+            ):
+                del lacking[moment]
+    return [lacking[moment] for moment in sorted(lacking)]
+
+
+def _kept(bars: list[Bar]) -> KeptBars:
+    columns = from_bars(bars)
+    return KeptBars(columns.open_time, columns.floats[:VALUES])
 
 
 def undecided_receipts() -> dict[str | None, list[Receipt]]:
@@ -144,14 +181,9 @@ def undecided_receipts() -> dict[str | None, list[Receipt]]:
     """
     found = {}
     for strategy, log in current_record().logs.items():
-        reads, _ = log.take()
-        bars = [
-            each
-            for origin, record in reads
-            for each in record.facts.bars_read(record, origin)
-        ]
-        if bars:
-            found[strategy] = _receipts(bars)
+        receipts = _receipts_of_log(log.take())
+        if receipts:
+            found[strategy] = receipts
     return found
 
 

@@ -8,10 +8,14 @@ from shmfeed.text import format_ms
 from wealthdata.context import clear_context, set_context
 from wealthdata.decisions import acting_strategy
 from wealthdata.events import Gap, Health, Revised
+from wealthdata.handed import current_record
+from wealthdata.kept_bars import Origin
+from wealthdata.read_log import tracked
 from wealthdata.runner.run_context import HandledBar
 from wealthdata.runner.running import RunningStrategy, moment_of
 from wealthdata.runner.steps import Event, Mode, Step
 from wealthdata.runner.watch import StoppedError, Watch
+from wealthdata.securities import check_security
 
 _HANDLERS: dict[type[Event], str] = {
     Health: "on_health",
@@ -110,11 +114,13 @@ class Loop:
         if step.lacking or self._lacking:
             self._tell_lacking(step)
         if only is not None:
+            self._hand_over(step)
             only.handle_step(at, moment, bars)
         else:
             for strategy in self._alive():
                 set_context(strategy.context)
                 with acting_strategy(strategy.label):
+                    self._hand_over(step)
                     strategy.handle_step(at, moment, bars)
         if self.first is None:
             self.first = at
@@ -122,6 +128,18 @@ class Loop:
         self.steps += 1
         if self._record is not None:
             self._record.handled(at)
+
+    def _hand_over(self, step: Step) -> None:
+        """Note the bars of a step for the next decision of the acting strategy."""
+        if not tracked:
+            return
+        record = current_record()
+        source = "context" if self._mode.feed is None else "live"
+        for closed in step.closed:
+            security = check_security(closed.symbol)
+            feed = security.feed or self._mode.feed
+            stream = security.symbol, closed.timeframe
+            record.hand_bar(Origin(feed, None, source, None, *stream), closed.bar)
 
     def _tell_lacking(self, step: Step) -> None:
         """Report a symbol once when it begins to lack bars."""

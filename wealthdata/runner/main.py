@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import wealthdata
@@ -26,7 +25,12 @@ from wealthdata.runner.options import (
     add_arguments,
     check_options,
 )
-from wealthdata.runner.recording import Recording, RunDescription, open_recording
+from wealthdata.runner.recording import (
+    Recording,
+    RunDescription,
+    open_recording,
+    strategy_labels,
+)
 from wealthdata.runner.report import tell
 from wealthdata.runner.run_context import RunContext, run_params
 from wealthdata.runner.running import RunningStrategy, moment_of
@@ -140,11 +144,10 @@ def _open_record(options: RunOptions, mode: Mode) -> Recording | None:
 def _load(options: RunOptions, mode: Mode, watch: Watch) -> Iterator[RunningStrategy]:
     """Yield each strategy, loaded, with a context of its own."""
     provide_jqdata(options.strategies)
-    labels = [Path(path).name for path in options.strategies]
+    labels = strategy_labels(options.strategies)
     start = moment_of(mode.start)
     frequency = ",".join(options.request.timeframes)
-    for path, name in zip(options.strategies, labels, strict=True):
-        label = name if labels.count(name) == 1 else path
+    for path, label in zip(options.strategies, labels, strict=True):
         context = RunContext(
             mode.history,
             run_params=run_params(mode.run_type, frequency, start),

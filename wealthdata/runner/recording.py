@@ -19,6 +19,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -127,7 +128,10 @@ class Recording:
 
     def _write_undecided(self) -> None:
         """Write what the strategies have read since their last decisions."""
+        labels = strategy_labels(self.run.strategies)
         for strategy, receipts in undecided_receipts().items():
+            if strategy not in labels:
+                continue  # what the runner itself has read
             read = [self._receipt(receipt) for receipt in receipts]
             self._write(
                 {
@@ -207,8 +211,10 @@ def _header(run: RunDescription) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "strategies": [
-            {"file": Path(path).name, "digest": _file_digest(path)}
-            for path in run.strategies
+            {"file": label, "digest": _file_digest(path)}
+            for path, label in zip(
+                run.strategies, strategy_labels(run.strategies), strict=True
+            )
         ],
         "symbols": list(run.symbols),
         "frequency": run.frequency,
@@ -218,6 +224,15 @@ def _header(run: RunDescription) -> dict[str, Any]:
         "begun": time.time_ns() // 1_000_000,
         "package": shmfeed.__version__,
     }
+
+
+def strategy_labels(paths: Sequence[str]) -> list[str]:
+    """Return the name of each file, or its path where two have the same name."""
+    names = [Path(path).name for path in paths]
+    return [
+        name if names.count(name) == 1 else path
+        for path, name in zip(paths, names, strict=True)
+    ]
 
 
 def _file_digest(path: str) -> str:
