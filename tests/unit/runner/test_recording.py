@@ -15,13 +15,23 @@ import pytest
 from conftest import Child
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.recorded_decisions import (
+    MINUTE,
+    START,
+    Window,
+    bars,
+    decision,
+    describe_run,
+    receipt,
+    record,
+)
 
 from shmfeed.errors import BadArgumentError, RecordingError
-from wealthdata import Decision, Receipt, decide
+from wealthdata import decide
 from wealthdata.receipts import digest_of, forget_reads
 from wealthdata.runner import recording as recordings
 from wealthdata.runner.recorded_bars import RecordedBars
-from wealthdata.runner.recorded_run import RecordedRun, read_recording
+from wealthdata.runner.recorded_run import read_recording
 from wealthdata.runner.recording import (
     Recording,
     RunDescription,
@@ -29,16 +39,10 @@ from wealthdata.runner.recording import (
     strategy_labels,
 )
 
-MINUTE = 60_000
-START = 1_767_225_600_000
-Window = list[tuple[int, list[float]]]  # number of the bar, its values
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDescription:
-    file = tmp_path / "ma.py"
-    file.write_text("def handle_bar(context, bar): ...\n")
-    return RunDescription((str(file),), ("A", "B"), "1m", "live", "default")
+    return describe_run(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -47,52 +51,13 @@ def reads_are_forgotten() -> Iterator[None]:
     forget_reads()
 
 
-def receipt(window: Window, **others: Any) -> Receipt:
-    opened = np.array([START + number * MINUTE for number, _ in window], np.int64)
-    values = np.array([values for _, values in window], float).reshape(-1, 5).T
-    ends = (int(opened[0]), int(opened[-1])) if len(opened) else (0, 0)
-    told: dict[str, Any] = {
-        "feed": "default",
-        "identity": None,
-        "symbol": "A",
-        "timeframe": "1m",
-        "source": "live",
-        "rolled": None,
-        "first": ends[0],
-        "last": ends[1],
-        "rows": len(opened),
-        "digest": digest_of(opened, values),
-        "open_time": opened,
-        "values": values,
-    }
-    return Receipt(**told | others)
-
-
-def decision(number: int, what: Any, *receipts: Receipt) -> Decision:
-    return Decision(START + number * MINUTE, what, receipts, "ma.py")
-
-
-def bars(number: int, count: int = 3, close: float = 1.5) -> Window:
-    return [
-        (n, [1.0, 2.0, 0.5, close, float(n)]) for n in range(number, number + count)
-    ]
-
-
-def written(path: Path, run: RunDescription, decisions: list[Decision]) -> RecordedRun:
-    with open_recording(path, run) as record:
-        for each in decisions:
-            record.note(each)
-            record.handled(each.time)
-    return read_recording(path)
-
-
 def test_a_run_is_read_as_it_was_written(tmp_path: Path, run: RunDescription):
     made = [
         decision(3, {"side": "buy"}, receipt(bars(0))),
         decision(4, None, receipt(bars(1)), receipt(bars(0), symbol="B")),
         decision(5, [1, "x"], receipt([])),
     ]
-    found = written(tmp_path / "d.jsonl", run, made)
+    found = record(tmp_path / "d.jsonl", run, made)
     assert [(d.time, d.what, d.strategy) for d in found.decisions] == [
         (d.time, d.what, d.strategy) for d in made
     ]
@@ -105,7 +70,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path, run: RunDescription):
         each.what for each in made
     ]
     assert json.loads(lines[2])["receipts"][0]["bars"] == [  # the others were there
-        [START + 3 * MINUTE, 1.0, 2.0, 0.5, 1.5, 3.0]
+        [START + 3 * MINUTE, 1.0, 3.0, 0.5, 1.5, 3.0]
     ]
 
 
@@ -125,7 +90,7 @@ def test_each_window_is_read_as_it_was(
     sorted_windows: list[Window] = [sorted(each.items()) for each in windows]
     pairs = itertools.zip_longest(*[iter(sorted_windows)] * 2, fillvalue=[])
     made = [decision(n, n, *map(receipt, pair)) for n, pair in enumerate(pairs, 1)]
-    found = written(tmp_path / "d.jsonl", run, made)
+    found = record(tmp_path / "d.jsonl", run, made)
     for one, other in zip(made, found.decisions, strict=True):
         for was, told in zip(one.receipts, other.receipts, strict=True):
             read = told.bars()
@@ -144,7 +109,7 @@ def test_windows_with_more_bars_than_are_remembered(monkeypatch: pytest.MonkeyPa
         assert without == []
     assert total == 2015
     assert len(known._opened) < 1000
-    old = receipt(bars(0, 3))
+    old = receipt(bars(0))
     assert len(known.add(old.open_time, old.values)[0]) == 3
 
 
@@ -157,8 +122,8 @@ def test_reads_without_a_decision_stand_at_the_end(tmp_path: Path, run: RunDescr
     path = tmp_path / "d.jsonl"
     bar = Bar(START, START + MINUTE, 1.0, 2.0, 0.5, 1.5, 9.0)
     origin = Origin("default", None, "live", None, "A", "1m")
-    with open_recording(path, run) as record:
-        record.handled(START + MINUTE)
+    with open_recording(path, run) as recording:
+        recording.handled(START + MINUTE)
         for label in ("ma.py", "other"):  # the second is no strategy of the run
             with acting_strategy(label):
                 current_record().hand_bar(origin, bar)
@@ -195,7 +160,7 @@ def test_each_line_is_written_by_one_call(
         return write(file, data)
 
     monkeypatch.setattr(recordings.os, "write", count)
-    written(tmp_path / "d.jsonl", run, [decision(n, n) for n in range(5)])
+    record(tmp_path / "d.jsonl", run, [decision(n, n) for n in range(5)])
     assert len(calls) == 7
     assert all(call.count(b"\n") == 1 and call.endswith(b"\n") for call in calls)
 
@@ -205,7 +170,7 @@ def test_a_call_that_writes_a_part_is_gone_on_with(
 ):
     write = os.write
     monkeypatch.setattr(recordings.os, "write", lambda f, data: write(f, data[:7]))
-    found = written(tmp_path / "d.jsonl", run, [decision(n, n) for n in range(3)])
+    found = record(tmp_path / "d.jsonl", run, [decision(n, n) for n in range(3)])
     assert [each.what for each in found.decisions] == [0, 1, 2]
 
 
@@ -215,8 +180,8 @@ def test_a_full_disk_is_told_and_leaves_whole_lines(
 ):
     path = tmp_path / "d.jsonl"
     write = os.write
-    with pytest.raises(RecordingError), open_recording(path, run) as record:
-        record.note(decision(1, "kept"))
+    with pytest.raises(RecordingError), open_recording(path, run) as recording:
+        recording.note(decision(1, "kept"))
         whole = path.read_bytes()
         begun = itertools.count()
 
@@ -230,10 +195,10 @@ def test_a_full_disk_is_told_and_leaves_whole_lines(
             with pytest.raises(
                 RecordingError, match="No space left on device; it ends"
             ):
-                record.note(decision(2, "lost"))
+                recording.note(decision(2, "lost"))
             assert path.read_bytes() == whole
         monkeypatch.undo()
-        record.note(decision(3, "later ones are not recorded"))
+        recording.note(decision(3, "later ones are not recorded"))
     found = read_recording(path)
     assert [each.what for each in found.decisions] == ["kept"]
     assert found.cut_off
@@ -249,19 +214,19 @@ def test_a_pipe_without_a_reader_is_told(tmp_path: Path, run: RunDescription):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open_recording(path, run) as record:
-        record.note(decision(1, "read"))
+    with open_recording(path, run) as recording:
+        recording.note(decision(1, "read"))
         assert os.read(reader, 1 << 16).count(b"\n") == 2
         os.close(reader)
         with pytest.raises(RecordingError, match="Broken pipe"):
-            record.note(decision(2, "x"))
+            recording.note(decision(2, "x"))
 
 
 def test_a_recording_that_was_cut_off_anywhere_is_readable(
     tmp_path: Path, run: RunDescription
 ):
     path, cut = tmp_path / "d.jsonl", tmp_path / "cut.jsonl"
-    written(path, run, [decision(n, n, receipt(bars(n))) for n in range(3)])
+    record(path, run, [decision(n, n, receipt(bars(n))) for n in range(3)])
     data = path.read_bytes()
     header = data.index(b"\n") + 1
     for size in range(header, len(data)):
@@ -310,15 +275,15 @@ def test_a_killed_process_leaves_whole_lines(
 # Files that are none.
 
 
-def test_another_file_is_not_overwritten(tmp_path: Path, run: RunDescription):
+def test_another_file_is_not_overrecord(tmp_path: Path, run: RunDescription):
     source = Path(run.strategies[0])
     before = source.read_text()
     with pytest.raises(BadArgumentError, match="exists and is not a recording"):
         open_recording(source, run)
     assert source.read_text() == before
     path = tmp_path / "d.jsonl"
-    written(path, run, [decision(n, n) for n in range(3)])
-    assert written(path, run, []).decisions == []  # an earlier recording is replaced
+    record(path, run, [decision(n, n) for n in range(3)])
+    assert record(path, run, []).decisions == []  # an earlier recording is replaced
 
 
 @pytest.mark.parametrize(
@@ -394,7 +359,7 @@ def test_a_damaged_recording_is_named_with_its_line(
     message: str,
 ):
     path = tmp_path / "d.jsonl"
-    written(path, run, [decision(n, n, receipt(bars(n))) for n in range(3)])
+    record(path, run, [decision(n, n, receipt(bars(n))) for n in range(3)])
     lines = path.read_text().splitlines()
     damage(lines)
     path.write_bytes("".join(f"{line}\n" for line in lines).encode("latin-1"))
@@ -415,8 +380,8 @@ def test_two_files_of_one_name_are_told_apart():
 
 
 def test_closing_twice_does_nothing(tmp_path: Path, run: RunDescription):
-    record: Recording = open_recording(tmp_path / "d.jsonl", run)
-    record.close()
-    data = record.path.read_bytes()
-    record.close()
-    assert record.path.read_bytes() == data
+    recording: Recording = open_recording(tmp_path / "d.jsonl", run)
+    recording.close()
+    data = recording.path.read_bytes()
+    recording.close()
+    assert recording.path.read_bytes() == data

@@ -1,6 +1,7 @@
 """`decide`: what a decision may hold, and receipts of the bars that it was made on."""
 
 import asyncio
+import itertools
 import json
 import math
 import pickle
@@ -22,12 +23,14 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter
 from wealthdata import (
+    Closed,
     Context,
     Decision,
     Receipt,
     attribute_history,
     decide,
     decisions,
+    follow,
     get_bars,
     get_current_data,
     get_price,
@@ -270,6 +273,25 @@ def test_a_stream_that_is_read_twice_has_a_receipt_of_each_window(ring: RingWrit
     for _ in range(5):
         get_price(SYMBOL, count=2)
     assert windows(decide("x").receipts) == {(SYMBOL, "1h"): [[0, 1], [1, 2]]}
+
+
+def test_bars_that_follow_has_handed_over_are_read(
+    writer: FeedWriter, ring: RingWriter
+):
+    append(ring, 0)
+    with follow(SYMBOL, "1h", timeout=30.0) as events:
+        decide("tracked")
+        append(ring, 1, 2)
+        closed = (event for event in events if isinstance(event, Closed))
+        assert [event.bar.open_time for event in itertools.islice(closed, 2)] == [
+            opens(1),
+            opens(2),
+        ]
+        assert windows(decide("x").receipts) == {(SYMBOL, "1h"): [[1, 2]]}
+        append(ring, 3)
+        next(closed)
+        get_price(SYMBOL, count=2)  # it has bar 3 too
+        assert windows(decide("y").receipts) == {(SYMBOL, "1h"): [[2, 3]]}
 
 
 def test_the_forming_bar_stands_beside_the_closed_ones(ring: RingWriter):
