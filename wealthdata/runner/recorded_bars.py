@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wealthdata.columns import Floats, Ints
 from wealthdata.kept_bars import VALUES
@@ -27,19 +28,21 @@ class RecordedBars:
         times of written bars between its first and its last one that it lacks.
         """
         rows = values.T
-        known, count = self._opened[: self._count], self._count
-        first, last = known.searchsorted((opened[0], opened[-1] + 1))
-        within = known[first:last]
-        without = within[~np.isin(within, opened, assume_unique=True)]
-        at = np.minimum(known.searchsorted(opened), max(0, count - 1))
+        known = self._opened[: self._count]
+        first, last = known.searchsorted((opened[0], opened[-1] + 1)).tolist()
+        within, count = known[first:last], last - first
         is_new = np.ones(len(opened), bool)
-        if count:
-            written = self._values[at]
-            same = (written == rows) | (np.isnan(written) & np.isnan(rows))
-            is_new = (known[at] != opened) | ~same.all(axis=1)
-        if is_new.any():
-            self._remember(opened[is_new], rows[is_new])
-        return to_rows(opened[is_new], rows[is_new]), without.tolist()
+        without: list[int] = []
+        if np.array_equal(within, opened[:count]):  # the usual case: newer bars follow
+            is_new[:count] = _differ(self._values[first:last], rows[:count])
+        else:
+            without = within[~np.isin(within, opened, assume_unique=True)].tolist()
+            at = np.minimum(known.searchsorted(opened), len(known) - 1)
+            is_new = (known[at] != opened) | _differ(self._values[at], rows)
+        opened, rows = opened[is_new], rows[is_new]
+        if len(opened):
+            self._remember(opened, rows)
+        return to_rows(opened, rows), without
 
     def _remember(self, opened: Ints, rows: Floats) -> None:
         count, more = self._count, len(opened)
@@ -69,6 +72,15 @@ class RecordedBars:
         opened[: count - start] = self._opened[start:count]
         values[: count - start] = self._values[start:count]
         self._opened, self._values, self._count = opened, values, count - start
+
+
+def _differ(one: Floats, other: Floats) -> NDArray[np.bool_]:
+    """Return True for each row with other values; one NaN is like another."""
+    same = one == other
+    if not same.all():
+        same |= np.isnan(one) & np.isnan(other)
+    differ: NDArray[np.bool_] = ~same.all(axis=1)
+    return differ
 
 
 def to_rows(opened: Ints, rows: Floats) -> list[list[Any]]:
