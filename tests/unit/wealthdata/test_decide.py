@@ -572,7 +572,7 @@ def test_each_acting_strategy_has_its_own_reads(filled: FeedWriter):
 def test_reads_without_a_decision_do_not_grow_without_bound(
     ring: RingWriter, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(read_log, "TRACKED", read_log._Limit(4, 1 << 20))
+    monkeypatch.setattr(read_log, "TRACKED", read_log._Limit(4, 1 << 20, 9))
     append(ring, 0)
     decide("tracked")
     for number in range(1, 11):
@@ -588,7 +588,7 @@ def test_reads_without_a_decision_do_not_grow_without_bound(
 def test_the_bytes_of_reads_are_limited(
     ring: RingWriter, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(read_log, "TRACKED", read_log._Limit(100, 1000))
+    monkeypatch.setattr(read_log, "TRACKED", read_log._Limit(100, 1000, 9))
     append(ring, *range(50))
     decide("tracked")
     for count in range(1, 21):
