@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.numbered_bars import HOUR, START, SYMBOL, append, listed, opens, prices
 
-import wealthdata
+from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter
@@ -39,6 +39,8 @@ from wealthdata import (
     set_context,
 )
 from wealthdata.decisions import acting_strategy, set_recorder
+from wealthdata.handed import current_record
+from wealthdata.kept_bars import Origin
 from wealthdata.receipts import digest_of
 
 pytest_plugins = ["support.strategy_process"]
@@ -598,11 +600,25 @@ def test_the_bytes_of_reads_are_limited(
     assert made.truncated == 19
 
 
+def test_the_bars_that_are_handed_over_are_limited(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(read_log, "TRACKED", read_log._Limit(9, 1 << 20, 3))
+    decide("tracked")
+    origin = Origin(strategy, None, "live", None, SYMBOL, "1h")
+    for number in (0, 1, 2, 3, 4, 4):
+        bar = Bar(opens(number), opens(number + 1), *prices(number))
+        current_record().hand_bar(origin, bar)
+    made = decide("x")
+    assert windows(made.receipts) == {(SYMBOL, "1h"): [[2, 3, 4]]}
+    assert made.truncated == 2
+
+
 def test_a_process_that_does_not_decide_keeps_few_reads(filled: FeedWriter):
     for count in range(1, 100):
         get_price(SYMBOL, count=count % 30 + 1, copy=True)
         get_price(SYMBOL, start_date=START + count * 1000)
-    log = wealthdata.handed.current_record().log
+    log = current_record().log
     assert 0 < len(log._reads) <= read_log.UNTRACKED.reads
     assert log._bytes <= read_log.UNTRACKED.bytes
 
