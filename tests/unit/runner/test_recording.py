@@ -272,7 +272,7 @@ def test_a_killed_process_leaves_whole_lines(
     assert found.cut_off
 
 
-# Files that are none.
+# Other files, and damaged ones.
 
 
 def test_another_file_is_not_overrecord(tmp_path: Path, run: RunDescription):
