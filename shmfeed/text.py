@@ -1,9 +1,11 @@
 """Text for messages, logs and terminals: short, printable, on one line."""
 
 import reprlib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 MIB = 1 << 20  # bytes
+_LONGEST_WORD = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _REPR = reprlib.Repr()
@@ -76,3 +78,13 @@ def format_ms(time: int) -> str:
         return f"{time} ms"
     finest = "milliseconds" if time % 1000 else "seconds"
     return moment.replace(tzinfo=None).isoformat(timespec=finest) + "Z"
+
+
+def did_you_mean(value: object, accepted: Iterable[str]) -> str:
+    """Return a clause that names the accepted word nearest to a value, or nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415 # for errors alone
+
+    if not isinstance(value, str):
+        return ""
+    near = get_close_matches(value[:_LONGEST_WORD].lower(), list(accepted), 1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.text import repr_short
+from shmfeed.text import did_you_mean, repr_short
 
 YES = ("1", "true", "yes", "on")
 NO = ("0", "false", "no", "off")
@@ -87,6 +87,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise BadArgumentError(
             f"{name} is {repr_short(value)}; it must be one of: {' '.join(choices)}"
+            f"{did_you_mean(value, choices)}"
         )
     return value
 

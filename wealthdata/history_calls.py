@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from shmfeed.bar import FIELDS, Field, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.errors import BadArgumentError, StreamNotFoundError
-from shmfeed.text import repr_short
+from shmfeed.text import did_you_mean, repr_short
 from shmfeed.validation import check_feed_name, check_flag, check_int
 from wealthdata.argument_names import rename
 from wealthdata.carried import carried, list_of
@@ -124,6 +124,7 @@ def history(
     if not isinstance(field, str) or field not in FIELDS:
         raise BadArgumentError(
             f"field is {repr_short(field)}; it must be one of: {' '.join(FIELDS)}"
+            f"{did_you_mean(field, FIELDS)}"
         )
     as_frame = check_flag("df", df)
     number = check_int("count", count)

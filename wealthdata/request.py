@@ -6,7 +6,7 @@ import numpy as np
 
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS, Field, Timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.text import repr_short
+from shmfeed.text import did_you_mean, repr_short
 from shmfeed.validation import (
     check_choice,
     check_feed_name,
@@ -149,8 +149,11 @@ def check_columns(fields: object, accepted: tuple[_Name, ...]) -> tuple[_Name, .
         return tuple(dict.fromkeys(names))
     if names is not None:
         fields = names  # the repr of a generator would not say what it held
+    words = (name for name in names or () if isinstance(name, str))
+    wrong = next((word for word in words if word not in accepted), None)
     raise BadArgumentError(
         f"fields is {repr_short(fields)}; it must be some of: {' '.join(accepted)}"
+        f"{did_you_mean(wrong, accepted)}"
     )
 
 
