@@ -63,7 +63,7 @@ def carried(named: str | None = None) -> Carried:
     """
     views, history = current_views()
     sources = open_sources(views, history, named)
-    feed = sources.feed
+    feed, history = sources.feed, sources.history
     if feed is None and history is None:
         raise no_data_error("no context with bars is set", named)
     streams = [] if feed is None else feed.streams()

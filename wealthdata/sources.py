@@ -8,6 +8,7 @@ from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.attrs import FrameAttrs
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import current_choices
+from wealthdata.column_history import of_feed
 from wealthdata.columns import to_bars
 from wealthdata.completeness import troubles
 from wealthdata.context_view import ContextView
@@ -64,7 +65,7 @@ def open_sources(
         hold_for_task()
     return Sources(
         None if backtest else attached_feed(named),
-        history,
+        of_feed(history, named),
         backtest,
         time.time_ns() // 1_000_000,
         named,

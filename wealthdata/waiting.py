@@ -34,6 +34,7 @@ from shmfeed.waiting import RECHECK_NS, WaitSet
 from wealthdata.attachment import AttachedFeed, attached_feed, selected_feed
 from wealthdata.awaited_stream import AwaitedStream, ends_at
 from wealthdata.carried import Missing, hint_of, name_nearest
+from wealthdata.column_history import of_feed
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.freshness import is_first, warn
 from wealthdata.handed import StreamId, TaskRecord, current_record
@@ -108,6 +109,7 @@ def wait_bar(
     views, history = current_views()
     sources = open_sources(views, history, chosen)
     if sources.backtest:
+        sources = sources._replace(history=history)  # each security has its own feed
         return _find_closed(named, timeframes, sources, strategy_time(views))
     note_live_read()  # no backtest's context is meant for this thread or task
     wait = _Wait(
@@ -157,7 +159,9 @@ def _find_closed(
     unknown: list[Missing] = []
     for each in named:
         try:
-            if _closes_at(now, each.symbol, timeframes, sources):
+            history = of_feed(sources.history, each.feed or sources.named)
+            own = sources._replace(history=history)
+            if _closes_at(now, each.symbol, timeframes, own):
                 ready.add(each.written)
         except (StreamNotFoundError, NoDataError) as error:
             unknown.append(error)

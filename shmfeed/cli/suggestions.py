@@ -75,7 +75,7 @@ def describe_repeated_option(
         action = options.get(word.partition("=")[0])
         if action is None and not word.startswith("--"):
             action = options.get(word[:2])  # as in -n5
-        if action is not None:
+        if action is not None and not isinstance(action, argparse._AppendAction):
             seen[action.dest] += 1
             if seen[action.dest] > 1:
                 return f"argument {'/'.join(action.option_strings)}: given twice"

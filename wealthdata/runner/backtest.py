@@ -1,20 +1,24 @@
 """The backtest of the runner: the bars of a file, and no other bar."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from shmfeed.bar import Bar, StreamKey, Timeframe
+from shmfeed.validation import DEFAULT_FEED
+from wealthdata.attachment import selected_feed
 from wealthdata.bar_history import BarHistory
-from wealthdata.column_history import ColumnHistory
+from wealthdata.column_history import ColumnHistory, FeedHistories
 from wealthdata.columns import Ints, PrivateColumns, to_bars
 from wealthdata.events import Closed
 from wealthdata.rolled_history import roll_history
 from wealthdata.runner.bar_file import check_streams, read_bar_file
+from wealthdata.runner.feed_files import files_by_feed
 from wealthdata.runner.report import tell
 from wealthdata.runner.steps import Event, RunRequest, Step
+from wealthdata.securities import check_securities
 
 _BLOCK = 4096  # rows that become bars at once
 
@@ -24,37 +28,51 @@ class BacktestMode:
 
     Args:
         request: The streams of the run.
-        path: The file.
+        files: The file; or several as FEED=FILE, one for each feed of the symbols.
+
+    Raises:
+        BadArgumentError: A feed of the symbols has no file.
     """
 
     run_type = "backtest"
     feed: str | None = None
 
-    def __init__(self, request: RunRequest, path: str) -> None:
+    def __init__(self, request: RunRequest, files: str | Sequence[str]) -> None:
         self._request = request
-        self._path = path
+        self._chosen = selected_feed() or DEFAULT_FEED
+        self._securities = check_securities(request.symbols)
+        feeds = dict.fromkeys(each.feed or self._chosen for each in self._securities)
+        listed = [files] if isinstance(files, str) else files
+        self._paths = files_by_feed("--backtest", listed, list(feeds))
         self._streams: list[tuple[str, Timeframe, PrivateColumns]] = []
         self.history: BarHistory | None = None
         self.start = 0
 
     def __enter__(self) -> Self:
-        request = self._request
-        file = read_bar_file(self._path)
-        check_streams(file, request.symbols, request.timeframes)
-        for hole in file.holes():
-            tell(hole)
-        history = ColumnHistory(file.streams)
-        self.history = history
+        """Read and check the files.
+
+        Raise BadArgumentError if one is wrong, or lacks the bars of a symbol.
+        """
+        files = {feed: read_bar_file(path) for feed, path in self._paths.items()}
+        for feed, file in files.items():
+            of_feed = [s for s in self._securities if (s.feed or self._chosen) == feed]
+            symbols = [security.symbol for security in of_feed]
+            check_streams(file, symbols, self._request.timeframes)
+            for hole in file.holes():
+                tell(hole)
+        feeds = {feed: ColumnHistory(file.streams) for feed, file in files.items()}
+        self.history = FeedHistories(feeds, self._chosen)
         self._streams = [
-            (symbol, timeframe, _rows_of(history, (symbol, timeframe)))
-            for timeframe in request.timeframes
-            for symbol in request.symbols
+            (one.written, timeframe, _rows_of(feeds[feed], (one.symbol, timeframe)))
+            for timeframe in self._request.timeframes
+            for one in self._securities
+            for feed in [one.feed or self._chosen]
         ]
         for symbol, timeframe, rows in self._streams:
             if not len(rows):
-                tell(f"{self._path} has no whole {timeframe} bar of {symbol}")
-        opens = [int(rows.open_time[0]) for rows in file.streams.values()]
-        self.start = min(opens)
+                tell(f"the file has no whole {timeframe} bar of {symbol}")
+        streams = (rows for file in files.values() for rows in file.streams.values())
+        self.start = min(int(rows.open_time[0]) for rows in streams)
         return self
 
     def __exit__(

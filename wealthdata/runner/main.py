@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     mode = _mode_of(options)
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(tell, str))
-        stack.enter_context(_reads_no_feed(options.backtest is not None))
+        stack.enter_context(_reads_no_feed(bool(options.backtest)))
         try:
             stack.enter_context(mode)
             record = _open_record(options, mode)
@@ -101,9 +101,9 @@ def _summarize(
 def _mode_of(options: RunOptions) -> Mode:
     request = options.request
     module: Any = import_module(f"wealthdata.runner.{options.kind}")
-    if options.backtest is not None:
+    if options.backtest:
         mode: Mode = module.BacktestMode(request, options.backtest)
-    elif options.replay is not None:
+    elif options.replay:
         mode = module.ReplayMode(request, options.replay, options.speed)
     else:
         mode = module.LiveMode(request)

@@ -43,13 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a timeframe, or several: 1m,1h",
     )
     add("--feed", metavar="NAME", help="the feed of a live run")
-    add("--replay", metavar="FILE", help="play bars or recorded frames through a feed")
+    add(
+        "--replay",
+        action="append",
+        metavar="FILE",
+        help="play bars or recorded frames through a feed; FEED=FILE, once for each"
+        " feed that the symbols name",
+    )
     add(
         "--speed",
         metavar="N",
         help="of a replay: times real time, or max (the default)",
     )
-    add("--backtest", metavar="FILE", help="run on the bars of a .csv or .parquet file")
+    add(
+        "--backtest",
+        action="append",
+        metavar="FILE",
+        help="run on the bars of a .csv or .parquet file; FEED=FILE as above",
+    )
     add("--record", metavar="FILE", help="write each decision to a .jsonl file")
     add("--keep-going", action="store_true", help="go on after a strategy's exception")
 
@@ -59,23 +70,23 @@ class RunOptions(NamedTuple):
 
     strategies: tuple[str, ...]
     request: RunRequest
-    replay: str | None
+    replay: tuple[str, ...]
     speed: float
-    backtest: str | None
+    backtest: tuple[str, ...]
     record: str | None
     keep_going: bool
 
     @property
     def source(self) -> str | None:
-        """The file of bars or frames, None live."""
-        return self.replay or self.backtest
+        """The files of bars or frames, None live."""
+        return " ".join(self.replay or self.backtest) or None
 
     @property
     def kind(self) -> str:
         """`live`, `replay` or `backtest`."""
-        if self.replay is not None:
+        if self.replay:
             return "replay"
-        return "live" if self.backtest is None else "backtest"
+        return "backtest" if self.backtest else "live"
 
 
 def check_options(args: argparse.Namespace) -> RunOptions:
@@ -96,9 +107,9 @@ def check_options(args: argparse.Namespace) -> RunOptions:
     return RunOptions(
         tuple(paths),
         RunRequest(_symbols(args.symbols), _timeframes(args.frequency), args.feed),
-        args.replay,
+        tuple(args.replay or ()),
         _speed(args.speed),
-        args.backtest,
+        tuple(args.backtest or ()),
         args.record,
         args.keep_going,
     )

@@ -1,13 +1,14 @@
 """A backtest reads its file up to `current_dt`, and nothing else, whatever reads."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from support.runs import START, Runs, bar, minutes
+from support.runs import START, Outcome, Runs, bar, minutes
 
 import shmfeed
 import wealthdata
-from shmfeed.bar import AFTER_GAP, CLOSED_BY_VENUE, UNCONFIRMED
+from shmfeed.bar import AFTER_GAP, CLOSED_BY_VENUE, UNCONFIRMED, Bar
 
 pytest_plugins = ["support.runs_fixture", "support.strategy_process"]
 
@@ -269,3 +270,63 @@ def test_years_of_months_and_weeks(runs: Runs) -> None:
     ]
     assert found.output[0] == "1w 2026-01-12 21.0"
     assert START == 1_767_225_600_000
+
+
+class TestSeveralFeeds:
+    SOURCE = """
+        def handle_data(context, data):
+            both = get_price(["AAA@spot", "AAA@perp"], count=1, frequency="1m")
+            print(*data, *both["close"], get_price("AAA@perp", count=1, frequency="1m")
+                  .close.iloc[0], *wait_bar(["AAA@perp", "AAA@spot"], "1m"))
+    """
+
+    def run(
+        self, runs: Runs, *files: str, symbols: str = "AAA@spot,AAA@perp"
+    ) -> Outcome:
+        path = runs.write("strategy.py", self.SOURCE)
+        return runs(
+            ["run", path, "--symbols", symbols, "--frequency", "1m"]
+            + [word for file in files for word in ("--backtest", file)]
+        )
+
+    def files(self, runs: Runs) -> tuple[str, str]:
+        """Write two minutes of both feeds, those of perp higher by 7."""
+        times = [bar(number)[:2] for number in range(2)]
+        perp = [("AAA", "1m", Bar(*times[n], *bar(n + 7)[2:])) for n in range(2)]
+        high = Path(runs.write_bars(perp)).rename(runs.folder / "perp.csv")
+        return f"spot={runs.write_bars(minutes(2))}", f"perp={high}"
+
+    def test_each_feed_has_a_file(self, runs: Runs) -> None:
+        found = self.run(runs, *self.files(runs))
+        assert found.code == 0, found.errors
+        assert found.output == [
+            f"AAA@spot AAA@perp {spot} {perp} {perp} ['AAA@perp', 'AAA@spot'] []"
+            for spot, perp in ((11.0, 18.0), (12.0, 19.0))
+        ]
+
+    def test_a_feed_without_a_file_is_named(self, runs: Runs) -> None:
+        spot, perp = self.files(runs)
+        plain = spot.removeprefix("spot=")
+        for files in ([spot], [plain], [spot, spot], [perp, plain, plain]):
+            found = self.run(runs, *files)
+            assert (found.code, found.output) == (2, [])
+            assert "--backtest" in found.errors
+
+    def test_another_feed_is_not_taken_for_it(self, runs: Runs) -> None:
+        """Never the bars of one market under the name of another."""
+        source = """
+            def handle_bar(context, bar):
+                for symbol in ("AAA", "AAA@perp"):
+                    try:
+                        print(get_price(symbol, count=1, frequency="1m").close.iloc[0])
+                    except KeyError as error:
+                        print(error)
+        """
+        path = runs.write("strategy.py", source)
+        bars = f"spot={runs.write_bars(minutes(1))}"
+        options = ["--symbols", "AAA@spot", "--frequency", "1m", "--backtest", bars]
+        found = runs(["run", path, *options])
+        assert found.code == 0, found.errors
+        lacks = "the context has no AAA 1m; it has: AAA@spot 1m"
+        assert len(found.output) == 2
+        assert all(lacks in line for line in found.output)
