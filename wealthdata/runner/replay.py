@@ -20,8 +20,6 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.loading import from_env, load
 from shmfeed.settings.model import Settings
 from shmfeed.simulator.replay import RecordedSession
-from shmfeed.text import repr_short
-from shmfeed.validation import check_feed_name
 from wealthdata.attachment import attached_feed, detach, selected_feed
 from wealthdata.bar_history import BarHistory
 from wealthdata.carried import list_of, nearest
@@ -31,6 +29,7 @@ from wealthdata.followed_stream import FollowedStream
 from wealthdata.handed import current_record
 from wealthdata.rollup import SOURCES
 from wealthdata.runner.bar_file import ENDINGS, BarFile, check_streams, read_bar_file
+from wealthdata.runner.feed_files import files_by_feed
 from wealthdata.runner.private_feed import Moment, PrivateFeed
 from wealthdata.runner.replayed_bars import BarPlayer
 from wealthdata.runner.replayed_frames import FramePlayer
@@ -100,7 +99,7 @@ class ReplayMode:
         self._securities = check_securities(request.symbols)
         names = dict.fromkeys(each.feed or chosen for each in self._securities)
         listed = [files] if isinstance(files, str) else files
-        paths = _files_by_feed(listed, list(names))
+        paths = files_by_feed("--replay", listed, list(names))
         self._players = {
             name: self._player(
                 path, [s.symbol for s in self._securities if (s.feed or chosen) == name]
@@ -241,31 +240,6 @@ def _settings() -> Settings:
     """Return the settings of the environment that change rows, else the defaults."""
     given = from_env()
     return load({name: given[name] for name in _SETTINGS if name in given}, {})
-
-
-def _files_by_feed(files: Sequence[str], feeds: Sequence[str]) -> dict[str, str]:
-    """Return the file of each feed."""
-    named: dict[str, str] = {}
-    plain: list[str] = []
-    for text in files:
-        name, equals, path = text.partition("=")
-        if not equals or "/" in name or Path(text).exists():
-            plain.append(text)
-            continue
-        if check_feed_name(name) in named:
-            raise BadArgumentError(f"--replay names feed {name!r} twice")
-        named[name] = path
-    lacking = [name for name in feeds if name not in named]
-    if plain and len(plain) == len(lacking) == 1:
-        named[lacking[0]] = plain.pop()
-        lacking = []
-    if plain or lacking:
-        wanted = " ".join(f"--replay {name}=FILE" for name in feeds)
-        raise BadArgumentError(
-            f"--replay is {repr_short(' '.join(files))}, and the symbols are of"
-            f" {list_of(feeds)}; give one file for each feed: {wanted}"
-        )
-    return named
 
 
 def _open(path: str) -> BarFile | RecordedSession:
