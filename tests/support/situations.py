@@ -264,6 +264,12 @@ def _(world: World) -> Arguments:
     return {}
 
 
+@situation("a list names a feed that this host does not have")
+def _(world: World) -> Arguments:
+    world.live()
+    return {"security": [KEY[0], f"{KEY[0]}@{world.name}x"]}
+
+
 # The stream and its rows.
 
 
