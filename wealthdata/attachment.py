@@ -127,7 +127,7 @@ def attached_feed(named: str | None = None) -> AttachedFeed | None:
     number, expect = choices.bindings.get(name, 0), choices.expect
     attached = _attached.get(name)
     if attached is None or attached.number != number or attached.expect != expect:
-        _bindings.pop((name, number - 1), None)
+        _forget_bindings(name, number)
         binding = _bindings.setdefault((name, number), Binding(name))
         try:
             # The segment stays in use meanwhile, and with it the rows set aside.
@@ -136,6 +136,13 @@ def attached_feed(named: str | None = None) -> AttachedFeed | None:
             return None
         _attached[name] = attached
     return attached
+
+
+def _forget_bindings(name: str, number: int) -> None:
+    """Forget the bindings of a feed that later ones have replaced."""
+    for key in list(_bindings):
+        if key[0] == name and key[1] < number:
+            _bindings.pop(key, None)
 
 
 def add_usual_read(

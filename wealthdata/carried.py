@@ -127,5 +127,8 @@ def hint_of(symbol: str, named: str | None) -> str:
     A symbol that is carried in another timeframe gives no text. `named` is the feed
     that the call names.
     """
-    known = carried(named).symbols
+    try:
+        known = carried(named).symbols
+    except Exception:  # noqa: BLE001 # an adapter's own function: it lists no symbols
+        return ""
     return "" if symbol in known else did_you_mean(symbol, known)

@@ -10,7 +10,12 @@ import pytest
 from support.numbered_bars import SYMBOL, append, listed, when
 
 import wealthdata
-from shmfeed.errors import BadArgumentError, NoDataError, StreamNotFoundError
+from shmfeed.errors import (
+    BadArgumentError,
+    MissingBarsWarning,
+    NoDataError,
+    StreamNotFoundError,
+)
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import (
@@ -194,6 +199,21 @@ def test_codes_of_a_backtest(writer: FeedWriter, ring: RingWriter) -> None:
     assert normalize_code("abc") == "ABC"
     with pytest.raises(StreamNotFoundError, match="the context does not carry"):
         normalize_code(SYMBOL)
+
+
+def test_an_adapter_that_lists_no_symbols_is_read(writer: FeedWriter) -> None:
+    class Adapter:
+        def get_history(self, _symbol: str, _count: int, _timeframe: str) -> list[Any]:
+            return []
+
+        def get_all_symbols(self) -> list[str]:
+            raise NotImplementedError
+
+    append(writer.add_stream(SYMBOL, "1h"), 0)
+    wealthdata.register_data_adapter(Adapter())
+    with pytest.warns(MissingBarsWarning, match="does not carry btcusdt at 1h"):
+        found = wealthdata.get_price(["btcusdt", SYMBOL])
+    assert list(found["code"]) == [SYMBOL]
 
 
 def test_symbols_of_an_adapter(strategy: str) -> None:

@@ -456,6 +456,15 @@ def test_without_the_check_they_read_it(
         assert reader.prices == {100.0, 48_000.0}
 
 
+def test_a_feed_that_is_chosen_at_each_bar_leaves_one_binding(strategy: str) -> None:
+    with feeding(strategy, SPOT):
+        for _ in range(3):
+            for _ in range(3):
+                wealthdata.use(feed=strategy)
+            newest()
+        assert [name for name, _ in attachment._bindings] == [strategy]
+
+
 def test_the_identity_is_known(strategy: str) -> None:
     with feeding(strategy, SPOT):
         newest()
