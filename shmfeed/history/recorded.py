@@ -8,6 +8,7 @@ were asked for are taken. A request without an answer ends as one that got none.
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from typing import NamedTuple, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,6 +20,8 @@ from shmfeed.history.rest_budget import RestBudget, RestWait
 from shmfeed.history.rest_source import BinanceSource
 from shmfeed.history.worker import HistoryTask
 from shmfeed.wire.answers import Answer
+
+_Stream = tuple[str, str]  # symbol and interval; empty in a request about none
 
 _KEPT_SECONDS = TIMEOUT  # an answer may have come just before its request
 
@@ -32,6 +35,22 @@ class RecordedAnswer(NamedTuple):
     fields: dict[str, str]
     date: int
     body: bytes
+
+
+class _Request(NamedTuple):
+    """A request by its path, the stream that it is about, and all its fields."""
+
+    path: str
+    stream: _Stream
+    fields: tuple[tuple[str, str], ...]
+
+
+@lru_cache(4096)
+def _request_of(target: str) -> _Request:
+    parts = urlsplit(target)
+    fields = dict(parse_qsl(parts.query))
+    stream = fields.get("symbol", ""), fields.get("interval", "")
+    return _Request(parts.path, stream, tuple(sorted(fields.items())))
 
 
 class _NotYetError(HistoryError):
@@ -66,8 +85,8 @@ class RecordedHistory:
 
     def deliver(self, answer: RecordedAnswer) -> None:
         """Take an answer, now that it comes."""
-        self._client.add(answer)
-        self._turn()
+        stream = self._client.add(answer)
+        self._try_stream(stream)
 
     def ask(self, job: HistoryJob) -> None:
         """Queue a job. It has one outcome, unless it is cancelled."""
@@ -76,7 +95,7 @@ class RecordedHistory:
         task.asked_at = self._clock()
         self._tasks.append(task)
         self._tasks.sort()
-        self._turn()
+        self._try_stream(job.request.key)
 
     def cancel(self, key: StreamKey) -> None:
         """Drop the jobs of a stream."""
@@ -84,7 +103,9 @@ class RecordedHistory:
 
     def drain(self) -> list[HistoryOutcome]:
         """Return the outcomes since the last call, in the order of their end."""
-        self._turn()
+        limit = self._clock() - TIMEOUT
+        for task in [task for task in self._tasks if task.asked_at <= limit]:
+            self._try(task)
         outcomes = list(self._outcomes)
         self._outcomes.clear()
         return outcomes
@@ -93,10 +114,9 @@ class RecordedHistory:
         """Drop all jobs."""
         self._tasks.clear()
 
-    def _turn(self) -> None:
-        if not self._tasks:
-            return
-        for task in list(self._tasks):
+    def _try_stream(self, stream: _Stream) -> None:
+        """Try the jobs of one stream, the only ones that its answers can end."""
+        for task in [one for one in self._tasks if one.job.request.key == stream]:
             self._try(task)
 
     def _try(self, task: HistoryTask) -> None:
@@ -128,11 +148,15 @@ class _RecordedClient:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._answers: deque[RecordedAnswer] = deque()
+        self._answers: dict[_Stream, deque[tuple[_Request, RecordedAnswer]]] = {}
         self.asked_at = 0.0
 
-    def add(self, answer: RecordedAnswer) -> None:
-        self._answers.append(answer)
+    def add(self, answer: RecordedAnswer) -> _Stream:
+        """Take an answer, and return the stream that it is about."""
+        request = _request_of(answer.target)
+        kept = self._answers.setdefault(request.stream, deque())
+        kept.append((request, answer))
+        return request.stream
 
     def get(
         self,
@@ -141,15 +165,17 @@ class _RecordedClient:
         timeout: float = TIMEOUT,  # noqa: ARG002
     ) -> HttpAnswer:
         limit = self._clock() - _KEPT_SECONDS
-        while self._answers and self._answers[0].time < limit:
-            self._answers.popleft()
         wanted = _request_of(resource)
-        same = [one for one in self._answers if _request_of(one.target) == wanted]
-        about = [o for o in self._answers if _request_of(o.target)[:3] == wanted[:3]]
-        if not (same or about):
+        kept = self._answers.get(wanted.stream, deque())
+        while kept and kept[0][1].time < limit:
+            kept.popleft()
+        about = [one for one in kept if one[0].path == wanted.path]
+        same = [one for one in about if one[0] == wanted]
+        if not about:
             raise _NotYetError
-        answer = (same or about)[0]
-        self._answers.remove(answer)
+        found = (same or about)[0]
+        kept.remove(found)
+        answer = found[1]
         fields = {name.lower(): [value] for name, value in answer.fields.items()}
         fields["date"] = [_http_date(answer.date)]
         head = Answer(answer.status, "", fields)
@@ -176,21 +202,6 @@ class _FreeBudget:
         self, _host: str, _port: int, seconds: float, first: float = 0.0
     ) -> float:
         return seconds or first
-
-
-_Request = tuple[str, str, str, tuple[tuple[str, str], ...]]
-
-
-def _request_of(target: str) -> _Request:
-    """Return a request by its path, symbol, interval, and all its fields in order."""
-    parts = urlsplit(target)
-    fields = dict(parse_qsl(parts.query))
-    return (
-        parts.path,
-        fields.get("symbol", ""),
-        fields.get("interval", ""),
-        tuple(sorted(fields.items())),
-    )
 
 
 def _http_date(ms: int) -> str:
