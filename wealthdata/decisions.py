@@ -84,6 +84,13 @@ def decide(what: object, *frames: object) -> Decision:
     Raises:
         BadArgumentError: `what` holds something else, or a frame is not one that a read
             has returned. Nothing is written.
+        ContextError: Several contexts are in force, and this thread or task has set
+            none, so that its time is not clear.
+        RecordingError: The recording cannot be written; it ends with its last whole
+            line.
+
+    Thread safety:
+        Any thread may call it.
     """
     plain = plain_value(what, "what")
     views, _ = current_views()

@@ -17,9 +17,9 @@ Window = list[tuple[int, list[float]]]  # number of the bar, its values
 
 
 def bars(number: int, count: int = 3, **changed: float) -> Window:
-    """Return a window of numbered bars; `b4=2.5` changes the close of bar 4."""
+    """Return a window of numbered bars; `b4=2.5` changes one close, `close` all."""
     return [
-        (n, [1.0, 3.0, 0.5, changed.get(f"b{n}", 1.5), float(n)])
+        (n, [1.0, 3.0, 0.5, changed.get(f"b{n}", changed.get("close", 1.5)), float(n)])
         for n in range(number, number + count)
     ]
 

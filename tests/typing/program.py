@@ -252,6 +252,22 @@ def strategy(fields: Sequence[Field], timeframe: Timeframe) -> pd.DataFrame:
     return pd.concat([one, many, day])
 
 
+def followed() -> float:
+    last = 0.0
+    for event in wealthdata.follow(["A", "B@other"], ["1m", "1h"], 1.0, feed="other"):
+        match event:
+            case wealthdata.Closed(symbol, timeframe, bar):
+                last += bar.close
+                print(symbol.lower(), timeframe)
+            case wealthdata.Revised(old=old, new=new):
+                last += new.close - old.close
+            case wealthdata.Gap(start=start, end=end, filled=filled):
+                print(start + end, filled)
+            case wealthdata.Health(old=before, new=after, why=why):
+                print(before, after, why)
+    return last
+
+
 def decided(frame: pd.DataFrame) -> list[str]:
     made: wealthdata.Decision = wealthdata.decide(
         {"side": "buy"}, frame, frame["close"]
@@ -330,5 +346,6 @@ if __name__ == "__main__":
     print(
         read(),
         decided(pd.DataFrame()),
+        followed(),
         asyncio.run(wait_in_a_task(shmfeed.attach().ring("BTCUSDT", "1m"))),
     )

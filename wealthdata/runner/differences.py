@@ -257,7 +257,7 @@ def _bars_may_differ(pair: Pair) -> bool:
     if pair.a is None or pair.b is None:
         return False
     one, other = (
-        [(*r.stream[1:], r.digest, r.forming) for r in decision.receipts]
+        {(*r.stream[1:], r.digest, r.forming) for r in decision.receipts}
         for decision in (pair.a, pair.b)
     )
     return one != other

@@ -117,6 +117,8 @@ class Loop:
             self._hand_over(step)
             only.handle_step(at, moment, bars)
         else:
+            if tracked:
+                current_record().log.take()  # what the mode itself has read
             for strategy in self._alive():
                 set_context(strategy.context)
                 with acting_strategy(strategy.label):

@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Sequence
 from hashlib import sha256
@@ -62,7 +63,7 @@ class Recording:
     A context manager: entering makes it the recorder of this process, leaving writes
     the last line and closes the file.
 
-    Thread safety: any thread may note a decision while no other one does.
+    Thread safety: any thread may note a decision.
     """
 
     def __init__(self, path: Path, file: int, run: RunDescription) -> None:
@@ -74,6 +75,7 @@ class Recording:
         self._first = self._last = 0  # close times
         self._decisions = 0
         self._failure: OSError | None = None
+        self._lock = threading.Lock()
         self._write(_header(run))
 
     def __enter__(self) -> Self:
@@ -100,16 +102,17 @@ class Recording:
         Raise RecordingError if that fails, and after it has failed: the recording then
         ends with its last whole line.
         """
-        line = {
+        line: dict[str, Any] = {
             "time": decision.time,
             "strategy": decision.strategy,
             "what": decision.what,
-            "receipts": [self._receipt(receipt) for receipt in decision.receipts],
         }
         if decision.truncated:
             line["truncated"] = decision.truncated
-        self._write(line)
-        self._decisions += 1
+        with self._lock:  # a later line relies on the bars of an earlier one
+            receipts = [self._receipt(receipt) for receipt in decision.receipts]
+            self._write(line | {"receipts": receipts})
+            self._decisions += 1
 
     def close(self) -> None:
         """Write the last line and close the file. Later calls do nothing."""

@@ -228,6 +228,16 @@ def test_the_same_decision_on_different_bars_is_the_same_and_told(
     ]
 
 
+def test_a_window_that_one_run_has_read_twice_is_no_difference(
+    compared: Compared,
+) -> None:
+    twice = [decision(5, "x", receipt(bars(0)), receipt(bars(1)), receipt(bars(0)))]
+    once = [decision(5, "x", receipt(bars(1)), receipt(bars(0)))]
+    code, text = compared(twice, once)
+    assert code == 0
+    assert text.endswith("the decisions are the same\n")
+
+
 def test_a_bar_that_was_revised_in_the_window_counts_as_it_was_read(
     compared: Compared,
 ) -> None:

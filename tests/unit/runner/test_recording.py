@@ -146,6 +146,28 @@ def test_an_open_recording_has_each_decision_of_the_process(
     assert [each.what for each in read_recording(path).decisions] == ["one", "two"]
 
 
+def test_threads_may_decide_at_once(tmp_path: Path, run: RunDescription):
+    path = tmp_path / "d.jsonl"
+    with open_recording(path, run) as recording:
+
+        def act(name: str) -> None:
+            for number in range(50):
+                window = bars(number, close=1.0)
+                made = decision(number, [name, number], receipt(window))
+                recording.note(made)
+
+        threads = [threading.Thread(target=act, args=(name,)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    found = read_recording(path).decisions
+    assert len(found) == 150
+    for each in found:
+        opened = [START + (each.what[1] + n) * MINUTE for n in range(3)]
+        assert [*each.receipts[0].bars()] == opened
+
+
 # The file.
 
 
