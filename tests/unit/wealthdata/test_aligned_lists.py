@@ -12,7 +12,9 @@ from wealthdata import Context, get_price, set_context, wait_bar
 from wealthdata.attrs import FrameAttrs
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.BehindWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::wealthdata.BehindWarning", "ignore::wealthdata.StaleFeedWarning"
+)
 
 NAMES = ["A", "B"]
 WAYS: dict[str, dict[str, Any]] = {

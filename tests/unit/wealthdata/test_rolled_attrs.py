@@ -11,7 +11,9 @@ from shmfeed.writer import FeedWriter
 from wealthdata import Context, attachment, get_price, set_context
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.BehindWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::wealthdata.BehindWarning", "ignore::wealthdata.StaleFeedWarning"
+)
 
 MINUTE = 60_000
 SAME = ("gaps", "short", "behind", "forming", "rolled", "unconfirmed", "absent")

@@ -29,6 +29,7 @@ from wealthdata import (
 from wealthdata.frame import TIME
 
 pytest_plugins = ["support.strategy_process"]
+pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 FIRST = date(2024, 1, 1)  # of bar 0
 

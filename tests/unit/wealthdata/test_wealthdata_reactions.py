@@ -20,6 +20,7 @@ from wealthdata import (
     Context,
     GapWarning,
     ShortWarning,
+    StaleFeedWarning,
     UnconfirmedWarning,
     choices,
     completeness,
@@ -31,6 +32,7 @@ from wealthdata import (
 from wealthdata.request import ReadArguments
 
 pytest_plugins = ["support.strategy_process"]
+pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +97,8 @@ def read(**given: Any) -> tuple[pd.DataFrame, list[Any]]:
         warnings.simplefilter("always")
         frame = get_price(**{"security": SYMBOL, "count": 15, **given})
     assert all(warning.filename == __file__ for warning in caught)
-    return frame, caught
+    # A busy machine may stall for longer than a feeder without heartbeats lives.
+    return frame, [one for one in caught if one.category is not StaleFeedWarning]
 
 
 @pytest.mark.parametrize("on", TROUBLES)
