@@ -26,7 +26,7 @@ from shmfeed.errors import (
     UnconfirmedWarning,
 )
 from shmfeed.feed import Ring
-from shmfeed.text import counted
+from shmfeed.text import counted, format_ms
 from wealthdata.columns import BarColumns, Ints, count_missing
 from wealthdata.freshness import StreamId, is_first, warn
 from wealthdata.reactions import Reactions
@@ -107,8 +107,8 @@ def _check_gaps(window: Window, on_gap: str) -> None:
     places = "" if len(holes) == 1 else f"in {len(holes)} holes, the first "
     message = (
         f"{window}: {counted(missing, 'bar')} missing inside the window, {places}from"
-        f" {_utc(begin)} to {_utc(end)} UTC; read fewer rows, wait until history has"
-        " filled the hole (`shmfeed gaps`), or read with on_gap='ignore'"
+        f" {format_ms(begin)} to {format_ms(end)}; read fewer rows, wait until history"
+        " has filled the hole (`shmfeed gaps`), or read with on_gap='ignore'"
     )
     if on_gap == "raise":
         raise GapError(message)
@@ -192,9 +192,9 @@ def _check_newest(window: Window, on_unconfirmed: str) -> None:
     if last <= window.first or not int(window.rows["flags"][last - 1]) & UNCONFIRMED:
         troubles.discard(trouble)
         return
-    close = _utc(int(window.rows.close_time[last - 1]))
+    close = format_ms(int(window.rows.close_time[last - 1]))
     message = (
-        f"{window}: the newest row, which closed at {close} UTC, is not known to be"
+        f"{window}: the newest row, which closed at {close}, is not known to be"
         " final; read again once history has confirmed it, or read with"
         " on_unconfirmed='ignore'"
     )
@@ -202,7 +202,3 @@ def _check_newest(window: Window, on_unconfirmed: str) -> None:
         raise UnconfirmedError(message)
     if is_first(troubles, trouble):
         warn(message, UnconfirmedWarning)
-
-
-def _utc(moment: int) -> str:
-    return str(np.datetime64(moment, "ms").astype("M8[s]")).replace("T", " ")

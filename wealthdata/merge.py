@@ -15,7 +15,7 @@ from shmfeed.bar import StreamKey, bars_between
 from shmfeed.errors import BusyRingError, MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus
-from shmfeed.text import counted
+from shmfeed.text import counted, format_ms
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory, read_back
 from wealthdata.columns import (
@@ -356,10 +356,10 @@ def _warn_of_missing_bars(
     feed = sources.feed.name if sources.feed else ""
     if not _warned.is_first(sources.owner, (feed, *key)):
         return
-    begin, end = (np.datetime64(moment, "ms") for moment in hole)
+    begin, end = map(format_ms, hole)
     warn(
-        f"{key[0]} {key[1]}: {counted(missing, 'bar')} missing from {begin} to {end}"
-        f" UTC, between the context's bars and those of feed {feed!r}; the feed's alone"
+        f"{key[0]} {key[1]}: {counted(missing, 'bar')} missing from {begin} to {end},"
+        f" between the context's bars and those of feed {feed!r}; the feed's alone"
         " are returned. If this is a backtest, mark it as one: run_params.type =="
         " 'backtest' in its context, wealthdata.use(context_only=True), or"
         " SHMFEED_FEED=off",

@@ -94,7 +94,7 @@ def test_a_hole_is_not_joined_and_gives_one_warning(ring: RingWriter) -> None:
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert "BTCUSDT 1h: 2 bars missing" in message
-    assert "2024-01-01T08:00:00.000 to 2024-01-01T10:00:00.000" in message
+    assert "2024-01-01T08:00:00Z to 2024-01-01T10:00:00Z" in message
     for mark in ("run_params.type", "use(context_only=True)", "SHMFEED_FEED=off"):
         assert mark in message
     assert numbers(get_price(SYMBOL, count=15)) == list(range(10, 20))  # no warning
