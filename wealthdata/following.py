@@ -33,6 +33,7 @@ from wealthdata.freshness import name_feeds, warn
 from wealthdata.handed import TaskRecord, current_record
 from wealthdata.securities import check_awaited
 from wealthdata.sources import current_views
+from wealthdata.stand_ins import refuse_wait
 from wealthdata.waiting import Frequency, check_frequencies, warn_of_unknown
 
 _RECHECK_SECONDS = RECHECK_NS / 1e9
@@ -84,7 +85,8 @@ def follow(
             could be rolled up from.
         FeedChangedError: A feed is not the one that this process has read before. The
             iteration raises it too, and goes on after `use(feed=...)`.
-        ContextError: In a backtest. The iteration raises it too.
+        ContextError: In a backtest, and in a replay of the runner. In a backtest the
+            iteration raises it too.
         SegmentError: The feed's shared memory cannot be used.
 
     Thread safety:
@@ -96,6 +98,7 @@ def follow(
     timeout = check_timeout("timeout", timeout)
     chosen = selected_feed() if feed is None else check_feed_name(feed)
     _refuse_backtest()
+    refuse_wait("follow")
     streams = [
         FollowedStream(selected_feed(each.feed or chosen) or "", each, timeframe)
         for each in named

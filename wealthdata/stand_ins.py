@@ -9,7 +9,7 @@ the environment hands the names on to the processes that a strategy starts.
 import os
 from collections.abc import Mapping
 
-from shmfeed.errors import FeedNotFoundError
+from shmfeed.errors import ContextError, FeedNotFoundError
 
 VARIABLE = "SHMFEED_REPLAY"  # FEED=SEGMENT, comma-separated
 
@@ -32,6 +32,15 @@ def replace_stand_ins(segments: Mapping[str, str] | None) -> None:
         os.environ.pop(VARIABLE, None)
         return
     os.environ[VARIABLE] = ",".join(f"{k}={v}" for k, v in segments.items())
+
+
+def refuse_wait(call: str) -> None:
+    """Raise ContextError in a replay, where no bar closes until a handler returns."""
+    if stand_ins() is not None:
+        raise ContextError(
+            f"{call} would wait for ever: this is a replay, whose feed stands still"
+            " until the handler returns; let handle_bar or handle_data handle the bars"
+        )
 
 
 def segment_of(feed: str) -> str:

@@ -42,6 +42,7 @@ from wealthdata.merge import Sources, find_bars
 from wealthdata.request import PriceRequest
 from wealthdata.securities import Security, check_awaited
 from wealthdata.sources import current_views, open_sources, strategy_time
+from wealthdata.stand_ins import refuse_wait
 from wealthdata.stream_source import NEVER
 
 Frequency = Timeframe | TimeframeAlias
@@ -94,7 +95,8 @@ def wait_bar(
         StreamNotFoundError: The feed carries none of the streams, and none that they
             could be rolled up from.
         FeedChangedError: A feed is not the one that this process has read before.
-        ContextError: In a backtest, no context says what time it is.
+        ContextError: In a backtest, no context says what time it is. In a replay of the
+            runner, where no bar closes until the handler returns.
         SegmentError: The feed's shared memory cannot be used.
 
     Thread safety:
@@ -112,6 +114,7 @@ def wait_bar(
         sources = sources._replace(history=history)  # each security has its own feed
         return _find_closed(named, timeframes, sources, strategy_time(views))
     note_live_read()  # no backtest's context is meant for this thread or task
+    refuse_wait("wait_bar")
     wait = _Wait(
         [AwaitedSecurity(each, timeframes, chosen) for each in named],
         current_record(),

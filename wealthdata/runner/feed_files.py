@@ -9,6 +9,17 @@ from shmfeed.validation import check_feed_name
 from wealthdata.carried import list_of
 
 
+def split_feed(text: str) -> tuple[str, str]:
+    """Return the feed and the file of FEED=FILE; "" and the file if it names none.
+
+    Raise BadArgumentError if the name is not one of a feed.
+    """
+    name, equals, path = text.partition("=")
+    if not equals or "/" in name or Path(text).exists():
+        return "", text
+    return check_feed_name(name), path
+
+
 def files_by_feed(
     option: str, files: Sequence[str], feeds: Sequence[str]
 ) -> dict[str, str]:
@@ -25,13 +36,13 @@ def files_by_feed(
     named: dict[str, str] = {}
     plain: list[str] = []
     for text in files:
-        name, equals, path = text.partition("=")
-        if not equals or "/" in name or Path(text).exists():
-            plain.append(text)
-            continue
-        if check_feed_name(name) in named:
+        name, path = split_feed(text)
+        if not name:
+            plain.append(path)
+        elif name in named:
             raise BadArgumentError(f"{option} names feed {name!r} twice")
-        named[name] = path
+        else:
+            named[name] = path
     lacking = [name for name in feeds if name not in named]
     if plain and len(plain) == len(lacking) == 1:
         named[lacking[0]] = plain.pop()

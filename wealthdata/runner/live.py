@@ -63,15 +63,6 @@ class LiveMode:
                 " or --backtest"
             )
         self.feed: str | None = chosen
-        for each in self._securities:
-            name = selected_feed(each.feed) or chosen
-            for timeframe in request.timeframes:
-                self._streams[each.written, timeframe] = AwaitedStream(
-                    name, each.symbol, timeframe
-                )
-        for name in dict.fromkeys(one.id[0] for one in self._streams.values()):
-            if attached_feed(name) is None:
-                tell(f"the run waits for its feed: {no_data_error('no bar', name)}")
         self.start = time.time_ns() // 1_000_000
         ignore_behind(self._stack)
         return self
@@ -87,6 +78,7 @@ class LiveMode:
 
     def steps(self) -> Iterator[Step | Event]:
         """Yield each step, and each event of `follow`, as they come."""
+        self._find_feeds()
         request, grace = self._request, self._grace()
         assembly = StepAssembly(
             request.symbols, request.timeframes, grace, self._may_close, self.start
@@ -105,6 +97,18 @@ class LiveMode:
                 if assembly.deadline - time.monotonic() < timeout:
                     break  # `follow` would return after the deadline
             yield from self._complete(assembly)
+
+    def _find_feeds(self) -> None:
+        # The strategy may have chosen another feed since the run began.
+        for each in self._securities:
+            name = selected_feed(each.feed or self._request.feed) or ""
+            for timeframe in self._request.timeframes:
+                self._streams[each.written, timeframe] = AwaitedStream(
+                    name, each.symbol, timeframe
+                )
+        for name in dict.fromkeys(one.id[0] for one in self._streams.values()):
+            if attached_feed(name) is None:
+                tell(f"the run waits for its feed: {no_data_error('no bar', name)}")
 
     @staticmethod
     def _complete(assembly: StepAssembly) -> Iterator[Step]:

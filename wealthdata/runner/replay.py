@@ -29,7 +29,7 @@ from wealthdata.followed_stream import FollowedStream
 from wealthdata.handed import current_record
 from wealthdata.rollup import SOURCES
 from wealthdata.runner.bar_file import ENDINGS, BarFile, check_streams, read_bar_file
-from wealthdata.runner.feed_files import files_by_feed
+from wealthdata.runner.feed_files import files_by_feed, split_feed
 from wealthdata.runner.private_feed import Moment, PrivateFeed
 from wealthdata.runner.replayed_bars import BarPlayer
 from wealthdata.runner.replayed_frames import FramePlayer
@@ -95,10 +95,13 @@ class ReplayMode:
                 "a replay is read as a feed, and this process reads none"
                 " (SHMFEED_FEED=off, or context_only); unset it, or run with --backtest"
             )
-        self.feed: str | None = chosen
         self._securities = check_securities(request.symbols)
-        names = dict.fromkeys(each.feed or chosen for each in self._securities)
         listed = [files] if isinstance(files, str) else files
+        if len(listed) == 1 and not any(each.feed for each in self._securities):
+            # The file may name the feed, which the symbols leave out.
+            chosen = split_feed(listed[0])[0] or chosen
+        self.feed: str | None = chosen
+        names = dict.fromkeys(each.feed or chosen for each in self._securities)
         paths = files_by_feed("--replay", listed, list(names))
         self._players = {
             name: self._player(

@@ -13,7 +13,7 @@ from support.replaying import START, make_bar, run_steps, write_bars
 
 import shmfeed
 import wealthdata
-from shmfeed.errors import BadArgumentError, NoDataError
+from shmfeed.errors import BadArgumentError, ContextError, NoDataError
 from wealthdata.attachment import detach
 from wealthdata.events import Gap
 from wealthdata.runner.replay import ReplayMode
@@ -139,6 +139,14 @@ def test_two_feeds_are_played_side_by_side(tmp_path):
     assert closes == [(100.0 + n, 900.0 + n) for n in range(5)]
 
 
+def test_the_file_may_name_the_feed(two):
+    with ReplayMode(RunRequest(("AAA",), ("1m",)), f"venue={two}") as mode:
+        assert mode.feed == "venue"
+        next(mode.steps())
+        wealthdata.use(feed="venue")  # as a strategy may choose its feed itself
+        assert len(wealthdata.get_price("AAA", frequency="1m")) == 1
+
+
 def test_no_feed_of_this_host_is_read(two, feed_name):
     """A strategy that names a live feed itself gets no bar of it."""
     with shmfeed.create(feed_name) as writer:
@@ -154,6 +162,14 @@ def test_no_feed_of_this_host_is_read(two, feed_name):
             "AAA", frequency="1m", feed=feed_name, on_stale="ignore"
         )
         assert len(found) == 1
+
+
+@pytest.mark.parametrize("call", [wealthdata.wait_bar, wealthdata.follow])
+def test_a_wait_is_refused_while_the_feed_stands_still(two, call):
+    with ReplayMode(RunRequest(("AAA",), ("1m",)), two) as mode:
+        next(mode.steps())
+        with pytest.raises(ContextError, match="would wait for ever"):
+            call("AAA", "1m")
 
 
 def test_an_exception_leaves_nothing(two):
@@ -222,7 +238,8 @@ def test_what_a_killed_replay_leaves_is_swept(two):
     ("symbols", "files", "message"),
     [
         (("AAA@x", "AAA@y"), ["{}"], "one file for each feed"),
-        (("AAA",), ["x={}"], "one file for each feed"),
+        (("AAA@y",), ["x={}"], "one file for each feed"),
+        (("AAA",), ["no good={}"], "no good"),
         (("AAA",), ["{}", "{}"], "one file for each feed"),
         (("AAA@x",), ["x={}", "x={}"], "twice"),
         (("CCC",), ["{}"], "no bar of CCC"),

@@ -1,0 +1,226 @@
+"""The live mode: steps of what a feed closes, the waits, and what is told."""
+
+import threading
+import time
+import warnings
+
+import pytest
+from support.replaying import make_bar
+from support.waiting import until
+
+import shmfeed
+import wealthdata
+from shmfeed.bar import floor
+from shmfeed.errors import BadArgumentError
+from wealthdata.attachment import detach
+from wealthdata.events import Health
+from wealthdata.runner import live
+from wealthdata.runner.live import LiveMode
+from wealthdata.runner.steps import RunRequest, Step
+
+MINUTE = 60_000
+GRACE = 0.4
+
+
+@pytest.fixture(autouse=True)
+def own_choices(monkeypatch):
+    monkeypatch.delenv("SHMFEED_FEED", raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    wealthdata.choices.forget_choices()
+    detach()
+
+
+class Begun:
+    """Set once a live run follows its streams."""
+
+    event = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def begun(monkeypatch):
+    Begun.event = threading.Event()
+    follow = live.follow
+
+    def follow_and_tell(*args, **kwargs):
+        found = follow(*args, **kwargs)
+        Begun.event.set()
+        return found
+
+    monkeypatch.setattr(live, "follow", follow_and_tell)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    lines = []
+    monkeypatch.setattr(live, "tell", lines.append)
+    return lines
+
+
+class Feed:
+    """A feed of a test, whose bars are counted from the present minute on."""
+
+    def __init__(self, name, symbols, timeframe="1m", grace=60.0):
+        self.writer = shmfeed.create(name)
+        self.writer.set_repair_grace(grace)
+        self.rings = {s: self.writer.add_stream(s, timeframe) for s in symbols}
+        self.first = floor(time.time_ns() // 1_000_000, timeframe)
+        self.timeframe = timeframe
+        for symbol in symbols:
+            self.close(symbol, -1)
+
+    def close(self, symbol, number, price=100.0):
+        bar = make_bar(number, price=price)
+        opened = self.first + number * MINUTE
+        self.rings[symbol].append(opened, *bar[2:8], bar.flags)
+
+    def time_of(self, number):
+        return self.first + (number + 1) * MINUTE
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.writer.close(unlink=True)
+
+
+def numbers(feed, step):
+    return (
+        (step.close_time - feed.first) // MINUTE - 1,
+        [closed.symbol for closed in step.closed],
+        step.lacking,
+    )
+
+
+def steps_of(mode):
+    return (item for item in mode.steps() if isinstance(item, Step))
+
+
+def test_a_step_has_the_bars_of_one_close_time(feed_name, told):
+    with Feed(feed_name, ["B", "A"]) as feed:
+        with LiveMode(RunRequest(("A", "B"), ("1m",), feed_name)) as mode:
+            steps = steps_of(mode)
+            first = _next_after(steps, lambda: [feed.close(s, 0) for s in "BA"])
+            assert numbers(feed, first) == (0, ["A", "B"], ())
+            # What closed while the handler ran comes step by step, in order.
+            for number in (1, 2, 3):
+                for symbol in "AB":
+                    feed.close(symbol, number)
+            assert [numbers(feed, next(steps))[0] for _ in range(3)] == [1, 2, 3]
+    assert told == []
+
+
+def _next_after(steps, act):
+    """Return the next step; `act` closes bars once the run follows its streams."""
+
+    def act_then():
+        assert Begun.event.wait(60)
+        act()
+
+    thread = threading.Thread(target=act_then)
+    thread.start()
+    try:
+        return next(steps)
+    finally:
+        thread.join()
+
+
+def test_a_symbol_that_lacks_its_bar_is_waited_for_no_longer_than_the_grace(
+    feed_name, told
+):
+    with Feed(feed_name, ["A", "B"], grace=GRACE) as feed:
+        with LiveMode(RunRequest(("A", "B"), ("1m",), feed_name)) as mode:
+            steps = steps_of(mode)
+            closed_at = []
+
+            def act():
+                closed_at.append(time.monotonic())
+                feed.close("A", 0)
+
+            step = _next_after(steps, act)
+            assert numbers(feed, step) == (0, ["A"], ("B",))
+            assert time.monotonic() - closed_at[0] >= GRACE
+            feed.close("B", 0)  # late
+            feed.close("A", 1)
+            feed.close("B", 1)
+            assert numbers(feed, next(steps)) == (1, ["A", "B"], ())
+    assert len(told) == 1
+    assert told[0].startswith("late: B 1m, the bar that closed at ")
+
+
+def test_a_symbol_that_can_close_none_holds_up_nobody(feed_name, told):
+    with Feed(feed_name, ["A", "B"]) as feed:
+        feed.writer.explain(("B", "1m"), "closed", "halted")
+        with LiveMode(RunRequest(("A", "B"), ("1m",), feed_name)) as mode:
+            step = _next_after(steps_of(mode), lambda: feed.close("A", 0))
+            assert numbers(feed, step) == (0, ["A"], ("B",))
+
+
+def test_securities_of_two_feeds_make_one_step(feed_name, told):
+    other = feed_name + "-other"
+    with Feed(feed_name, ["A"]) as feed, Feed(other, ["A"]) as second:
+        second.first = feed.first
+        names = (f"A@{feed_name}", f"A@{other}")
+        with LiveMode(RunRequest(names, ("1m",))) as mode:
+
+            def act():
+                second.close("A", 0)
+                feed.close("A", 0)
+
+            step = _next_after(steps_of(mode), act)
+            assert numbers(feed, step) == (0, list(names), ())
+
+
+def test_a_feed_that_is_not_there_is_waited_for(feed_name, told):
+    request = RunRequest(("A",), ("1m",), feed_name)
+    with LiveMode(request) as mode:
+        feeds = []
+
+        def act():
+            until(lambda: told)
+            feeds.append(feed := Feed(feed_name, ["A"]))
+            ended = threading.Event()
+            feed.ended = ended
+            for number in range(200):
+                if ended.wait(0.05):
+                    return
+                feed.close("A", number)
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        try:
+            step = next(steps_of(mode))
+            assert [closed.symbol for closed in step.closed] == ["A"]
+            assert len(told) == 1
+            waits = f"the run waits for its feed: no feed {feed_name!r}"
+            assert told[0].startswith(waits)
+        finally:
+            feeds[0].ended.set()
+            thread.join()
+            feeds[0].writer.close(unlink=True)
+
+
+def test_the_death_of_the_feeder_is_an_event(feed_name, told):
+    with Feed(feed_name, ["A"]) as feed:
+        with LiveMode(RunRequest(("A",), ("1m",), feed_name)) as mode:
+            items = mode.steps()
+            assert isinstance(_next_after(items, lambda: feed.close("A", 0)), Step)
+            feed.writer.close()
+            event = next(items)
+            assert isinstance(event, Health)
+            assert (event.symbol, event.new) == ("A", "dead")
+    shmfeed.create(feed_name).close(unlink=True)
+
+
+@pytest.mark.parametrize("choice", ["environment", "use"])
+def test_a_process_that_reads_no_feed_is_refused(choice, monkeypatch):
+    if choice == "environment":
+        monkeypatch.setenv("SHMFEED_FEED", "off")
+    else:
+        wealthdata.use(context_only=True)
+    with (
+        pytest.raises(BadArgumentError, match="reads none"),
+        LiveMode(RunRequest(("A",), ("1m",))),
+    ):
+        pass
