@@ -7,6 +7,7 @@ clock never goes back. It is told, and reads have it from then on.
 """
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
@@ -16,12 +17,13 @@ from shmfeed.bar import Timeframe
 from shmfeed.errors import BadArgumentError, StreamNotFoundError
 from shmfeed.health import repair_grace
 from shmfeed.text import format_ms
-from wealthdata.attachment import attached_feed, no_data_error, selected_feed
+from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.awaited_stream import AwaitedStream
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import use
 from wealthdata.events import Closed
 from wealthdata.following import follow
+from wealthdata.freshness import name_feeds
 from wealthdata.runner.report import tell
 from wealthdata.runner.step_assembly import StepAssembly, ignore_behind
 from wealthdata.runner.steps import Event, RunRequest, Step
@@ -65,6 +67,10 @@ class LiveMode:
         self.feed: str | None = chosen
         self.start = time.time_ns() // 1_000_000
         ignore_behind(self._stack)
+        # `follow` would name the line of the runner; the run tells of it in words.
+        warnings.filterwarnings(
+            "ignore", ".*; follow waits until it lives", UserWarning
+        )
         return self
 
     def __exit__(
@@ -108,7 +114,21 @@ class LiveMode:
                 )
         for name in dict.fromkeys(one.id[0] for one in self._streams.values()):
             if attached_feed(name) is None:
-                tell(f"the run waits for its feed: {no_data_error('no bar', name)}")
+                tell(
+                    f"the run waits for feed {name!r}, which is not on this host"
+                    f"{name_feeds(name)}; start it, or name another one by --feed"
+                )
+            elif all(self._is_dead(one) for one in self._streams.values()):
+                tell(
+                    f"the run waits for the feeder of feed {name!r}, which is dead; see"
+                    f" `shmfeed status --feed {name}`"
+                )
+
+    @staticmethod
+    def _is_dead(stream: AwaitedStream) -> bool:
+        stream.find(attached_feed(stream.id[0]))
+        status = stream.status()
+        return status is not None and status.health == "dead"
 
     @staticmethod
     def _complete(assembly: StepAssembly) -> Iterator[Step]:

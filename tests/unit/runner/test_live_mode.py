@@ -103,7 +103,7 @@ def test_a_step_has_the_bars_of_one_close_time(feed_name, told):
             steps = steps_of(mode)
             first = _next_after(steps, lambda: [feed.close(s, 0) for s in "BA"])
             assert numbers(feed, first) == (0, ["A", "B"], ())
-            # What closed while the handler ran comes step by step, in order.
+            # Bars that close while a handler runs come step by step, in order.
             for number in (1, 2, 3):
                 for symbol in "AB":
                     feed.close(symbol, number)
@@ -193,7 +193,7 @@ def test_a_feed_that_is_not_there_is_waited_for(feed_name, told):
             step = next(steps_of(mode))
             assert [closed.symbol for closed in step.closed] == ["A"]
             assert len(told) == 1
-            waits = f"the run waits for its feed: no feed {feed_name!r}"
+            waits = f"the run waits for feed {feed_name!r}, which is not on this host"
             assert told[0].startswith(waits)
         finally:
             feeds[0].ended.set()
