@@ -261,11 +261,6 @@ class _Wait:
 
     def _begin(self) -> None:
         """Note what the task has had of each stream. Raise StreamNotFoundError."""
-        record = self._record
-        for stream in self._streams:
-            newest = NEVER if stream.newest is None else stream.newest
-            stream.begin(record.had(stream.id, newest))
-            record.hand_over(stream.id, stream.had, stream.turned_back)
         errors = [s.unknown for s in self._streams if s.unknown]
         if len(errors) == len(self._streams):
             feed, symbol, _ = self._streams[0].id
@@ -274,6 +269,11 @@ class _Wait:
             [s.id for s in self._streams if s.unknown],
             "wait_bar does not wait for it, and returns it as missing",
         )
+        record = self._record
+        for stream in self._streams:
+            newest = NEVER if stream.newest is None else stream.newest
+            stream.begin(record.had(stream.id, newest))
+            record.hand_over(stream.id, stream.had, stream.turned_back)
 
     def _find_and_look(self, streams: Sequence[AwaitedStream]) -> None:
         feeds: dict[str, AttachedFeed | None] = {}

@@ -816,6 +816,15 @@ class TestFeeds:
         with pytest.raises(StreamNotFoundError, match="3d"):
             look("A", "3d")
 
+    def test_a_refused_wait_notes_nothing(self, writer, a) -> None:
+        with pytest.raises(StreamNotFoundError):
+            look("X")
+        ring = writer.add_stream("X", "1m")
+        close(ring, 1)
+        assert look("X") == [[], ["X"]]  # the first wait: that is what there is
+        close(ring, 2)
+        assert look("X") == [["X"], []]
+
     def test_one_among_others_is_missing_and_warned_of_once(self, a) -> None:
         waiting._warned.clear()
         with pytest.warns(MissingBarsWarning, match="does not carry X 1m") as caught:
