@@ -11,6 +11,7 @@ _PRICES = (
     "get_current_data()[symbol].last_price is the newest price, and wait_bar waits for"
     " a closed bar"
 )
+_DAYS = "get_trade_days() and get_all_trade_days() list the trading days"
 _ORDERS = "orders belong to the API of the platform or exchange that trades"
 TRADING = (
     "attrs['shmfeed'].health of a read is 'closed' while the venue says that the symbol"
@@ -42,7 +43,10 @@ get_history_fundamentals = _call("get_history_fundamentals", _BARS)
 get_valuation = _call("get_valuation", _BARS)
 get_extras = _call("get_extras", _BARS)
 get_money_flow = _call("get_money_flow", _BARS)
+get_money_flow_pro = _call("get_money_flow_pro", _BARS)
 get_factor_values = _call("get_factor_values", _BARS)
+get_factor_kanban_values = _call("get_factor_kanban_values", _BARS)
+get_all_factors = _call("get_all_factors", _BARS)
 get_billboard_list = _call("get_billboard_list", _BARS)
 get_locked_shares = _call("get_locked_shares", _BARS)
 get_mtss = _call("get_mtss", _BARS)
@@ -60,8 +64,11 @@ get_marginsec_stocks = _call("get_marginsec_stocks", _SYMBOLS)
 get_future_contracts = _call("get_future_contracts", _SYMBOLS)
 get_dominant_future = _call("get_dominant_future", _SYMBOLS)
 get_security_info = _call("get_security_info", _SYMBOLS)
+get_fund_info = _call("get_fund_info", _SYMBOLS)
+get_trade_day = _call("get_trade_day", _DAYS)
 
 get_ticks = _call("get_ticks", _PRICES)
+get_last_price = _call("get_last_price", _PRICES)
 get_current_tick = _call("get_current_tick", _PRICES)
 get_call_auction = _call("get_call_auction", _PRICES)
 

@@ -101,6 +101,7 @@ def joinquant(names: Sequence[str]) -> float:
 
 
 UNANSWERED: list[Callable[..., object]] = [
+    wealthdata.get_all_factors,
     wealthdata.get_billboard_list,
     wealthdata.get_call_auction,
     wealthdata.get_concept,
@@ -109,7 +110,9 @@ UNANSWERED: list[Callable[..., object]] = [
     wealthdata.get_current_tick,
     wealthdata.get_dominant_future,
     wealthdata.get_extras,
+    wealthdata.get_factor_kanban_values,
     wealthdata.get_factor_values,
+    wealthdata.get_fund_info,
     wealthdata.get_fundamentals,
     wealthdata.get_fundamentals_continuously,
     wealthdata.get_future_contracts,
@@ -119,13 +122,16 @@ UNANSWERED: list[Callable[..., object]] = [
     wealthdata.get_industries,
     wealthdata.get_industry,
     wealthdata.get_industry_stocks,
+    wealthdata.get_last_price,
     wealthdata.get_locked_shares,
     wealthdata.get_margincash_stocks,
     wealthdata.get_marginsec_stocks,
     wealthdata.get_money_flow,
+    wealthdata.get_money_flow_pro,
     wealthdata.get_mtss,
     wealthdata.get_security_info,
     wealthdata.get_ticks,
+    wealthdata.get_trade_day,
     wealthdata.get_valuation,
 ]
 
