@@ -13,7 +13,7 @@ from typing import Any
 import wealthdata
 from shmfeed.cli import exit_codes, output, suggestions
 from shmfeed.cli.main import Parser
-from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.errors import BadArgumentError, ShmfeedError, StreamNotFoundError
 from shmfeed.text import counted, format_ms
 from wealthdata.choices import current_choices
 from wealthdata.runner.loop import Loop
@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
         return exit_codes.PIPE
-    except BadArgumentError as error:
+    except (BadArgumentError, StreamNotFoundError) as error:
         tell(str(error))
         return exit_codes.USAGE
     except (ShmfeedError, OSError) as error:

@@ -72,6 +72,16 @@ def test_the_feeder_is_compared_with_a_bare_loop_and_loses_nothing():
     assert table.count("each value right") == 2
 
 
+def test_a_read_a_bar_is_compared_with_that_read_alone():
+    benchmark = "bench_runner"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    assert found["results"].keys() == {"backtest", "replay"}
+    for mode, runs in found["results"].items():
+        assert mode in table
+        assert all(value > 0 for one in runs for value in one.values())
+
+
 def test_sleepers_are_compared_with_the_floor():
     benchmark = "bench_wakeup"
     found, table = run(benchmark)
