@@ -1,10 +1,11 @@
 /* The context that a thread or task has set: whether a read of the ring alone is right for
    it. `Setting.known` of wealthdata has what Python found at an earlier read; it holds while
-   the context's attributes are the same objects. */
+   the context's attributes are the same objects, but for its time, which may go on. */
 #ifndef SHM_OWN_CONTEXT_H
 #define SHM_OWN_CONTEXT_H
 
 #include "frame.h"
+#include "moment.h"
 #include "rows.h"
 
 /* What a context says of a read. */
@@ -47,6 +48,33 @@ kind_is(PyObject *params, const PyObject *expected)
     return PyErr_Occurred() ? -1 : (found == NULL ? Py_None : found) == expected;
 }
 
+/* 1 with the time of the context in `latest`, which comes as that of the moment `known`; 0
+   if Python must look at it; -1 on an error. A strategy has another time at each bar. */
+static int
+context_time(PyObject *context, const PyObject *known, int64_t *latest)
+{
+    PyObject *found;
+#if PY_VERSION_HEX >= 0x030d0000
+    int failed = PyObject_GetOptionalAttr(context, names.current_dt, &found) < 0;
+#else
+    int failed = _PyObject_LookupAttr(context, names.current_dt, &found) < 0;
+#endif
+    if (failed) {
+        return -1;
+    }
+    int taken = (found == NULL ? Py_None : found) == known;
+    if (!taken && found != NULL && PyDateTime_CheckExact(found) &&
+        PyDateTime_DATE_GET_TZINFO(found) == Py_None) {
+        Moment moment;
+        taken = moment_of_datetime(found, &moment);
+        if (taken > 0) {
+            *latest = moment.ms;
+        }
+    }
+    Py_XDECREF(found);
+    return taken;
+}
+
 /* 1 with the bounds that this setting's context sets to a read; 0 if Python must ask the
    context; -1 on an error. */
 static int
@@ -63,10 +91,10 @@ own_context_bounds(PyObject *setting, ContextBounds *bounds)
         if (same > 0) {
             same = kind_is(fact[OWN_PARAMS], fact[OWN_KIND]);
         }
-        if (same > 0) {
-            same = attribute_is(fact[OWN_CONTEXT], names.current_dt, fact[OWN_MOMENT]);
-        }
         bounds->latest = PyLong_AsLongLong(fact[OWN_LATEST]);
+        if (same > 0) {
+            same = context_time(fact[OWN_CONTEXT], fact[OWN_MOMENT], &bounds->latest);
+        }
         bounds->has_history = fact[OWN_HISTORY] != Py_False;
     }
     Py_DECREF(known);
