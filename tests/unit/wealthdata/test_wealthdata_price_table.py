@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -328,9 +328,15 @@ def changed(name: str, value: object) -> Callable[[Any], None]:
     return lambda context: setattr(context, name, value)
 
 
+class OwnTime(datetime):
+    """A datetime that may answer otherwise than its fields."""
+
+
 CONTEXT_CHANGES: dict[str, Callable[[Any], object]] = {
     "an earlier time": changed("current_dt", when(100)),
-    "a later time": changed("current_dt", when(150)),
+    "a later Timestamp": changed("current_dt", when(150)),
+    "a later time of its own type": changed("current_dt", OwnTime(2100, 1, 1)),
+    "a later time with a zone": changed("current_dt", datetime(2100, 1, 1, tzinfo=UTC)),
     "a text for a time": changed("current_dt", "noon"),
     "a backtest": changed("run_params", {"type": "backtest"}),
     "other params": changed("run_params", {"type": "live"}),
@@ -358,6 +364,23 @@ def test_python_decides_when_the_context_has_changed(
     CONTEXT_CHANGES[change](context)
     assert usual() is None
     check_same(outcome(lambda: get_price(SYMBOL)), outcome(pythons))
+
+
+def test_the_time_of_a_context_goes_on(live: RingWriter) -> None:
+    """The core reads another time itself: a strategy has another one at each bar."""
+    context = Context(current_dt=when(129))
+    wealthdata.set_context(context)
+    get_price(SYMBOL)
+    for number in range(130, 140):
+        append(live, number)
+        assert usual() is None  # the row closes after the context's time
+        context.current_dt = when(number) + timedelta(microseconds=number % 3)
+        found = usual()
+        assert found is not None
+        check_same((found,), (pythons(),))
+        context.current_dt = when(number) - timedelta(microseconds=1)
+        assert usual() is None
+        check_same(outcome(lambda: get_price(SYMBOL)), outcome(pythons))
 
 
 def test_python_decides_when_the_context_bounds_or_adds_rows(live: RingWriter) -> None:
