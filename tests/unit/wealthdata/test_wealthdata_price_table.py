@@ -374,11 +374,12 @@ def test_the_time_of_a_context_goes_on(live: RingWriter) -> None:
     for number in range(130, 140):
         append(live, number)
         assert usual() is None  # the row closes after the context's time
-        context.current_dt = when(number) + timedelta(microseconds=number % 3)
+        closed = when(number).to_pydatetime()
+        context.current_dt = closed + timedelta(microseconds=number % 3)
         found = usual()
         assert found is not None
         check_same((found,), (pythons(),))
-        context.current_dt = when(number) - timedelta(microseconds=1)
+        context.current_dt = closed - timedelta(microseconds=1)
         assert usual() is None
         check_same(outcome(lambda: get_price(SYMBOL)), outcome(pythons))
 
