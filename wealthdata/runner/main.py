@@ -50,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
         stack.enter_context(_reads_no_feed(bool(options.backtest)))
         try:
             stack.enter_context(mode)
-            record = _open_record(options, mode)
+            strategies = [*_load(options, mode, watch)]
+            record = _open_record(options, mode)  # last: it replaces an earlier one
             if record is not None:
                 stack.enter_context(record)
-            strategies = [*_load(options, mode, watch)]
             return _run(options, mode, strategies, watch, record)
         except StoppedError as stop:
             return _stopped(stop, options)

@@ -5,6 +5,7 @@ from support.runs import Runs, minutes
 
 pytest_plugins = ["support.runs_fixture"]
 
+HANDLER = "def handle_bar(context, bar): decide(bar.close)\n"
 RUN = "--symbols AAA --frequency 1m"
 REFUSED = [
     (f"{RUN} --backtest b.csv --replay b.csv", "--replay and --backtest are two ways"),
@@ -103,3 +104,17 @@ def test_a_timeframe_without_a_whole_bar_is_told(runs: Runs) -> None:
     found = runs.backtest(source, frequency="1m,1h")
     assert (found.code, found.output) == (0, ["1m"] * 3)
     assert "has no whole 1h bar of AAA" in found.errors
+
+
+def test_a_run_that_cannot_begin_leaves_an_earlier_recording(runs: Runs) -> None:
+    recording = runs.folder / "decisions.jsonl"
+    options = "--record", str(recording)
+    assert runs.backtest(HANDLER, *options).code == 0
+    earlier = recording.read_text()
+    assert len(earlier.splitlines()) == 5
+    runs.backtest("raise ValueError\n", *options)
+    runs.backtest("x = 1\n", *options)
+    runs.backtest(HANDLER, *options, symbols="BBB")
+    assert recording.read_text() == earlier
+    runs.backtest(HANDLER, *options, bars=minutes(2))  # control
+    assert len(recording.read_text().splitlines()) == 4
