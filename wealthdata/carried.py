@@ -1,10 +1,11 @@
 """The streams that a strategy can read: those of its feed, and those of its context."""
 
 import difflib
+import weakref
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from shmfeed.bar import StreamKey, Timeframe
+from shmfeed.bar import StreamKey, Timeframe, duration
 from shmfeed.errors import NoDataError, StreamNotFoundError
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory
@@ -14,6 +15,44 @@ from wealthdata.securities import Security
 from wealthdata.sources import current_views, open_sources, strategy_time
 
 Missing = StreamNotFoundError | NoDataError
+
+
+class Listing(NamedTuple):
+    """Streams and their symbols, each once, and the timeframes of each symbol.
+
+    The timeframes of a symbol are listed from the shortest on.
+    """
+
+    streams: tuple[StreamKey, ...]
+    symbols: tuple[str, ...]
+    timeframes: dict[str, list[Timeframe]]
+
+
+def _list(streams: Iterable[StreamKey], symbols: Iterable[str] = ()) -> Listing:
+    """Return the listing of these streams, and of symbols without known streams."""
+    unique = tuple(dict.fromkeys(streams))
+    timeframes: dict[str, list[Timeframe]] = {}
+    for symbol, timeframe in unique:
+        timeframes.setdefault(symbol, []).append(timeframe)
+    for each in timeframes.values():
+        each.sort(key=duration)
+    return Listing(unique, tuple(dict.fromkeys((*timeframes, *symbols))), timeframes)
+
+
+# The listing of each feed, and the catalog that it was made of.
+_listed: weakref.WeakKeyDictionary[AttachedFeed, tuple[object, Listing]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _list_feed(feed: AttachedFeed) -> Listing:
+    """Return the listing of a feed's subscribed streams, made once a catalog."""
+    feed.check()
+    known = feed.known_streams()
+    found = _listed.get(feed)
+    if found is None or found[0] is not known:
+        found = _listed[feed] = known, _list(known[2])
+    return found[1]
 
 
 class Carried(NamedTuple):
@@ -28,6 +67,7 @@ class Carried(NamedTuple):
         now: The strategy's time in ms UTC; None if no context sets it.
         streams: The known streams, the feed's first, each once.
         symbols: Their symbols, and those of a data adapter, each once.
+        timeframes: The timeframes of each symbol with a known stream, shortest first.
     """
 
     feed: AttachedFeed | None
@@ -35,6 +75,7 @@ class Carried(NamedTuple):
     now: int | None
     streams: tuple[StreamKey, ...]
     symbols: tuple[str, ...]
+    timeframes: dict[str, list[Timeframe]]
 
     @property
     def is_complete(self) -> bool:
@@ -66,21 +107,13 @@ def carried(named: str | None = None) -> Carried:
     feed, history = sources.feed, sources.history
     if feed is None and history is None:
         raise no_data_error("no context with bars is set", named)
-    streams = [] if feed is None else feed.streams()
-    symbols = [symbol for symbol, _ in streams]
+    listing = _list(()) if feed is None else _list_feed(feed)
     listed = [] if history is None else history.streams()
-    if listed is not None:
-        streams += listed
-        symbols += [symbol for symbol, _ in listed]
-    elif registered.adapter is not None:
-        symbols += registered.adapter.get_all_symbols()
-    return Carried(
-        feed,
-        history,
-        strategy_time(views),
-        tuple(dict.fromkeys(streams)),
-        tuple(dict.fromkeys(symbols)),
-    )
+    if listed:
+        listing = _list((*listing.streams, *listed))
+    elif listed is None and registered.adapter is not None:
+        listing = _list(listing.streams, registered.adapter.get_all_symbols())
+    return Carried(feed, history, strategy_time(views), *listing)
 
 
 _MOST_SHOWN = 20

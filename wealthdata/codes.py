@@ -70,6 +70,8 @@ def find_symbol(security: Security, known: Carried) -> str:
 def check_carried(security: Security, known: Carried) -> None:
     """Raise StreamNotFoundError if no stream can be of this security."""
     symbol = security.symbol
+    if symbol in known.timeframes:
+        return  # the usual case, without a look at each symbol
     if symbol not in known.symbols and known.is_complete:
         raise StreamNotFoundError(
             f"{known.describe()} does not carry {symbol}; its symbols are:"

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from shmfeed.errors import BadArgumentError
 from wealthdata.carried import Carried, carried
 from wealthdata.choices import current_choices
 from wealthdata.codes import check_carried
+from wealthdata.columns import Floats, Ints
 from wealthdata.reactions import Reaction
 from wealthdata.reading import read
 from wealthdata.request import ReadArguments
@@ -169,11 +170,11 @@ class CurrentSecurity:
 
     def _timeframes(self, known: Carried) -> list[Timeframe]:
         """Return the timeframes of this security, the shortest first."""
-        found = {timeframe for name, timeframe in known.streams if name == self.name}
-        if not found:
+        found = known.timeframes.get(self.name)
+        if found is None:
             check_carried(self._security, known)
             return _probe(self._asked)
-        return sorted(found, key=duration)
+        return list(found)
 
     @property
     def paused(self) -> NoReturn:
@@ -221,10 +222,37 @@ def _bars(asked: ReadArguments, timeframe: str, start: int | None = None) -> Any
     Nothing reacts to their state.
     """
     asked = asked._replace(frequency=timeframe, **_IGNORED)._replace(fields=_FIELDS)
-    if start is not None:
-        moment = np.datetime64(start, "ms")
-        asked = asked._replace(limit=None, start_date=moment)
-    return read(asked)
+    return read(asked if start is None else _from(asked, start))
+
+
+def _from(asked: ReadArguments, start: int) -> ReadArguments:
+    """Ask for the bars that close from `start` on."""
+    return asked._replace(limit=None, start_date=np.datetime64(start, "ms"))
+
+
+class _Opens(NamedTuple):
+    """The open times of bars, ms UTC, and their opens."""
+
+    times: Ints
+    values: Floats
+
+    @classmethod
+    def of(
+        cls, asked: ReadArguments, timeframe: str, start: int | None = None
+    ) -> "_Opens":
+        """Return those of the newest bar, or of closed bars from `start` on."""
+        asked = asked._replace(frequency=timeframe, label="open", **_IGNORED)
+        asked = asked._replace(fields=("open",))
+        if start is not None:
+            asked = _from(asked, start)._replace(include_now=False)
+        frame = read(asked)
+        times = frame.index.to_numpy().astype("M8[ms]").astype(np.int64)
+        return cls(times, frame.to_numpy()[:, 0])
+
+    def at(self, moment: int) -> float | None:
+        """Return the open of the bar that opens then, or None."""
+        found = np.flatnonzero(self.times == moment)
+        return float(self.values[found[0]]) if len(found) else None
 
 
 def _newest(asked: ReadArguments, updates: dict[Timeframe, float]) -> Timeframe:
@@ -269,17 +297,17 @@ def _day_open(
     The timeframes are given shortest first.
     """
     now = known.now
+    newest = [_Opens.of(asked, name) for name in timeframes]
     if now is None:
-        newest = [_bars(asked, name)["open_time"] for name in timeframes]
-        now = max((int(opened.iloc[0]) for opened in newest if len(opened)), default=0)
+        now = max((int(time) for bar in newest for time in bar.times), default=0)
     day = now // DAY * DAY
-    rest = {name: _bars(asked, name, day) for name in reversed(timeframes)}
-    for name, bars in rest.items():
-        opened = bars["open_time"].to_numpy()
-        if day in opened:
-            return name, float(bars["open"].to_numpy()[opened == day][0])
-    for name in timeframes:
-        price = _first_open(rest[name], day)
+    for name, bar in zip(reversed(timeframes), reversed(newest), strict=True):
+        for bars in (bar, _Opens.of(asked, name, day)):
+            price = bars.at(day)
+            if price is not None:
+                return name, price
+    for name in timeframes:  # nothing traded at the begin of the day, or bars lack
+        price = _first_open(_bars(asked, name, day), day)
         oldest = oldest_open(known, (symbol, name))
         if price is not None and oldest is not None and oldest < day:
             return name, price

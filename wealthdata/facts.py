@@ -298,7 +298,7 @@ class CutFacts:
 
     def bars_read(self, record: "CutRecord", _origin: Origin) -> list[BarsRead]:
         """Return the bars of each ring of which the frame has some."""
-        numbers = record.epochs.tolist(), record.ends.tolist(), record.counts
+        numbers = _numbers(record)
         read = []
         for place, (epoch, end, count) in enumerate(zip(*numbers, strict=True)):
             if not count:
@@ -322,6 +322,11 @@ class CutFacts:
         return found if counts is None else found | _named(counts.tolist())
 
 
+def _numbers(record: "CutRecord") -> tuple[list[int], list[int], list[int]]:
+    """Return the epochs, the ends and the counts of a record."""
+    return record.epochs.tolist(), record.ends.tolist(), record.counts.tolist()
+
+
 def _due_of_each(
     rings: Sequence[Ring | None], record: "CutRecord", timeframe: str
 ) -> Iterator[int]:
@@ -337,7 +342,7 @@ def _due_of_each(
 
 def _flags_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[Any]:
     """Yield the counts in each ring's rows. Raise LookupError if some are lost."""
-    numbers = record.epochs.tolist(), record.ends.tolist(), record.counts
+    numbers = _numbers(record)
     for place, (ring, epoch, end, count) in enumerate(
         zip(rings, *numbers, strict=True)
     ):
@@ -389,7 +394,7 @@ class CutRecord:
         epochs: Ints,
         newest: Ints,
         ends: Ints,
-        counts: Sequence[int],
+        counts: Ints,
         times: Ints | None,
         rolled: dict[int, tuple[int, ...]],
         late: dict[str, float],
@@ -411,7 +416,7 @@ class CutRecord:
     @property
     def key(self) -> tuple[Any, ...]:
         times = None if self.times is None else self.times.tobytes()
-        numbers = self.epochs.tobytes(), self.ends.tobytes(), tuple(self.counts)
+        numbers = [each.tobytes() for each in (self.epochs, self.ends, self.counts)]
         return id(self.facts), *numbers, times
 
     @property

@@ -1,6 +1,5 @@
 """The cached query of a list of securities: by one cut a feed."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +12,8 @@ from wealthdata.attachment import FEED_ERRORS, AttachedFeed
 from wealthdata.attrs import join_names, make_attrs
 from wealthdata.carried import name_unknown
 from wealthdata.choices import Choices
-from wealthdata.columns import from_bars
+from wealthdata.columns import Ints, from_bars
 from wealthdata.completeness import Window, check_rows
-from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import (
     Planes,
@@ -33,22 +31,21 @@ from wealthdata.freshness import (
     warn_of_behind,
     warn_of_lost,
 )
-from wealthdata.handed import current_record
-from wealthdata.judging import log_frame
+from wealthdata.handed import TaskRecord, current_record
+from wealthdata.kept_bars import Origin
 from wealthdata.labels import Labels
 from wealthdata.list_rows import FeedPart, ListRows, join_rows, shown_rows
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.reactions import Reactions
+from wealthdata.read_log import Read
 from wealthdata.request import (
     PriceRequest,
     ReadArguments,
     Shape,
-    check_request,
-    count_of_newest,
 )
 from wealthdata.securities import Security
-from wealthdata.sources import current_views, strategy_time
+from wealthdata.sources import bounded_request
 
 _NEVER = (1 << 63) - 1
 _DEEPER = 4  # times the rows of an aligned read that found too few common times
@@ -104,6 +101,7 @@ class CachedListQuery:
         self._read_order = [self._written[place] for place in read]
         origins = [origin for part in self._parts for origin in part.origins(timeframe)]
         self._facts = CutFacts(self._rings, timeframe, origins)
+        self._whole: Ints = np.empty(0, np.int64)  # counts of a whole frame
         self._lost = 0  # of the rings' frames, those of which was warned
         self._streams: tuple[StreamId, ...] = tuple(
             (part.feed.name, ring.symbol, timeframe)
@@ -122,6 +120,7 @@ class CachedListQuery:
         self._identities = join_names(part.feeder.identity for part in self._parts)
         self._feeds = join_names(part.feed.name for part in self._parts)
         self._rolled = join_names(ring.source.timeframe for ring in rolled)
+        self._origin = Origin(self._feeds, self._identities, "live", self._rolled)
 
     def prepared(self) -> PreparedRead | None:
         """Return what the C core needs for this read, or None if it cannot serve it."""
@@ -138,9 +137,7 @@ class CachedListQuery:
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
-        request, (views, history) = self._request(asked), current_views()
-        if request is not None and views:
-            request = _bounded(request, views)
+        request, history = bounded_request(asked, self._timeframe)
         if request is None:
             return None
         labels = asked.labels(choices.label, self._timeframe)
@@ -165,29 +162,21 @@ class CachedListQuery:
         if found.behind is not None:
             behind = found.behind
         note_live_read()
-        self._note_closed(found)
-        return self._frame(found, request.limit, labels, status, behind, reactions)
+        task = current_record()
+        self._note_closed(found, task)
+        frame, record = self._frame(
+            found, request.limit, labels, status, behind, reactions
+        )
+        task.log.add(Read(self._origin, record))
+        return frame
 
     def _warn_of_unknown(self) -> None:
         for part in self._parts:
             if part.unknown:
                 warn_of_unknown(part.feed.name, self._timeframe, part.unknown)
 
-    def _request(self, asked: ReadArguments) -> PriceRequest | None:
-        """Return the range asked for, without the strategy's time, or None as `read`.
-
-        Raise BadArgumentError.
-        """
-        if asked.include_now is not False or not isinstance(asked.copy, bool):
-            return None
-        if asked.has_dates:
-            given = asked.start_date, asked.end_date, asked.limit
-            return check_request(*given, False, self._timeframe)
-        count = count_of_newest(asked)
-        return None if count is None else PriceRequest(count)
-
-    def _note_closed(self, found: _Found) -> None:
-        """Note which bars the current task has read."""
+    def _note_closed(self, found: _Found, task: TaskRecord) -> None:
+        """Note which bars the task has read."""
         rows = found.rows
         ends = rows.ends
         if self._shape.align and (found.late or found.behind):
@@ -196,7 +185,7 @@ class CachedListQuery:
             ends = np.where(ends > 0, last, 0)
         if rows.is_even or ends.any():
             # The frame may share the memory of the rows.
-            current_record().note_list(self._streams, ends.copy())
+            task.note_list(self._streams, ends.copy())
 
     def _find(self, request: PriceRequest) -> _Found:
         count = depth = request.limit
@@ -271,7 +260,7 @@ class CachedListQuery:
         status: RingStatus,
         behind: float,
         reactions: Reactions,
-    ) -> pd.DataFrame:
+    ) -> tuple[pd.DataFrame, CutRecord]:
         planes = found.planes
         record = self._record(found)
         if reactions.heeds_rows:
@@ -286,27 +275,39 @@ class CachedListQuery:
             "health": status.health,
             "behind": behind,
             "forming": False,
-            "short": _short([*record.counts, *[0] * len(self._unknown)], count),
+            "short": self._short(record.counts, count, planes),
             "gaps": planes.gaps(self._timeframe) + found.rows.left_out,
             "absent": planes.absent(self._written),
         }
         attrs = make_attrs(record, values)
-        log_frame(attrs)
-        return build_frame(planes, self._fields, self._shape, labels, attrs)
+        frame = build_frame(planes, self._fields, self._shape, labels, attrs)
+        return frame, record
+
+    def _short(self, counts: Ints, asked: int | None, planes: Planes) -> int:
+        """Return how many rows fewer than asked for there are."""
+        unknown = len(self._unknown)
+        if asked is None or (planes.known_even and not unknown and counts[0] >= asked):
+            return 0  # the usual case
+        rows: list[int] = counts.tolist()
+        return asked * unknown + sum(max(0, asked - number) for number in rows)
 
     def _record(self, found: _Found) -> CutRecord:
         closes, rows = found.planes.close_time, found.rows
-        counts = [int(closes.shape[1])] * len(self._rings)
+        counts = self._whole
+        if len(counts) == 0 or counts[0] != closes.shape[1]:
+            counts = np.full(len(self._rings), closes.shape[1], np.int64)
+            self._whole = counts  # shared, and never changed
         if len(closes) < len(counts) or not found.planes.is_whole:
             held = np.count_nonzero(closes, axis=1).tolist()
             by_name = dict(zip(found.planes.symbols, held, strict=True))
-            counts = [by_name.get(written, 0) for written in self._read_order]
+            each = [by_name.get(written, 0) for written in self._read_order]
+            counts = np.array(each, np.int64)
         times = None
         if self._shape.align:
             times = closes[0].copy() if len(closes) else np.empty(0, np.int64)
         rolled = {
             place: tuple(
-                count_each(shown_rows(bars, counts[place], times).flags).values()
+                count_each(shown_rows(bars, int(counts[place]), times).flags).values()
             )
             for place, (bars, _) in rows.rolled.items()
         }
@@ -323,7 +324,7 @@ class CachedListQuery:
         reactions: Reactions,
     ) -> None:
         for place, stream in enumerate(self._streams):
-            ring, rows = self._rings[place], record.counts[place]
+            ring, rows = self._rings[place], int(record.counts[place])
             taken, rolled = found.rows.rolled.get(place, (None, None))
             if taken is not None:
                 taken = shown_rows(taken, rows, record.times)
@@ -363,15 +364,6 @@ class CachedListQuery:
         return RingStatus(max(ages, default=None), worst.state, worst.health)
 
 
-def _bounded(
-    request: PriceRequest, views: tuple[ContextView, ...]
-) -> PriceRequest | None:
-    """Return the request with the strategy's time, None in a backtest."""
-    if any(view.is_backtest for view in views):
-        return None
-    return request._replace(now=strategy_time(views))
-
-
 def _newest_left_out(rows: ListRows, request: PriceRequest) -> int:
     """Return the close time of the newest bar, of those that a bound leaves out too.
 
@@ -391,18 +383,11 @@ def _seconds_to(newest: int, planes: Planes) -> float | None:
     return float(newest - planes.close_time[0, -1]) / 1000
 
 
-def _closed_of(statuses: Sequence[RingStatus]) -> frozenset[int]:
+def _closed_of(statuses: list[RingStatus]) -> frozenset[int]:
     """Return the places of the rings whose symbols do not trade."""
     return frozenset(
         place for place, status in enumerate(statuses) if status.health == "closed"
     )
-
-
-def _short(counts: Sequence[int], asked: int | None) -> int:
-    """Return how many rows fewer than asked for there are."""
-    if asked is None or min(counts, default=asked) >= asked:
-        return 0
-    return sum([max(0, asked - rows) for rows in counts])
 
 
 _SHOWN = 20

@@ -178,7 +178,7 @@ class ListRows(NamedTuple):
     bars: Floats | None
 
     def kept(
-        self, counts: list[int], times: Ints | None, timeframe: Timeframe
+        self, counts: Ints, times: Ints | None, timeframe: Timeframe
     ) -> dict[int, KeptBars]:
         """Return copies of the rows that a frame has, by the ring's place.
 
@@ -188,7 +188,7 @@ class ListRows(NamedTuple):
         kept = {}
         if self.bars is not None:
             for place, (closes, count) in enumerate(
-                zip(self.closes, counts, strict=True)
+                zip(self.closes, counts.tolist(), strict=True)
             ):
                 rows: Any = slice(len(closes) - count, None)
                 if times is not None:
@@ -196,7 +196,7 @@ class ListRows(NamedTuple):
                 opened = open_times(closes[rows], timeframe)
                 kept[place] = KeptBars(opened, self.bars[:, place, rows].copy())
         for place, (bars, _) in self.rolled.items():
-            shown = shown_rows(bars, counts[place], times)
+            shown = shown_rows(bars, int(counts[place]), times)
             kept[place] = keep_bars(shown, 0, len(shown))
         return kept
 

@@ -86,7 +86,7 @@ def find_bars(
             raise
         return found._replace(feed=feed.name)
     if isinstance(ring, RolledRing):
-        found, lacks = _find_rolled(ring, request)
+        found, lacks = find_rolled(ring, request)
         source = ring.source
     else:
         found, lacks = _find_in_ring(ring, request, private, sources.history)
@@ -120,7 +120,7 @@ def _find_in_ring(
     return found._replace(has_ring_rows=newest > 0), lacks
 
 
-def _find_rolled(ring: RolledRing, request: PriceRequest) -> tuple[FoundBars, bool]:
+def find_rolled(ring: RolledRing, request: PriceRequest) -> tuple[FoundBars, bool]:
     """Return the rows, and True if the range reaches back beyond the oldest."""
     made = ring.read()
     found = _of_rolled(made, request, "live")

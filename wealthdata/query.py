@@ -56,6 +56,8 @@ from wealthdata.request import (
     check_request,
     count_of_newest,
 )
+from wealthdata.rolled_query import CachedRolledQuery
+from wealthdata.rolled_ring import RolledRing, open_ring
 from wealthdata.securities import Security, check_securities, check_security
 from wealthdata.sources import current_views, open_sources, strategy_time
 
@@ -290,8 +292,7 @@ class GeneralQuery(NamedTuple):
             attrs = self.attrs(found, key, sources)
             bars, first, last = found.columns, found.first, found.last
             if not found.shared:
-                is_own = found.source == "live" and found.rolled is None
-                kept = is_own and template.only_floats
+                kept = found.source == "live" and template.only_floats
                 window = slice(first, last)
                 frame = template.build_private(bars, window, self.labels, attrs)
                 log_frame(attrs)
@@ -408,7 +409,12 @@ def _cache(
     choices: Choices,
 ) -> None:
     key, template = (security.symbol, query.timeframe), template_of(query.fields)
-    cached = CachedQuery(feed, key, template, choices)
+    ring = open_ring(feed, key)
+    cached: CachedQuery | CachedRolledQuery
+    if isinstance(ring, RolledRing):
+        cached = CachedRolledQuery(feed, key, ring, template, choices)
+    else:
+        cached = CachedQuery(feed, key, template, choices)
     arguments = asked.security, asked.frequency, asked.fields, asked.feed
     keep_query(arguments, cached)
     add_usual_read(feed, arguments, cached.prepared(), choices)

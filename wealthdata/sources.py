@@ -2,7 +2,7 @@
 
 import time
 
-from shmfeed.bar import STALE_MIN_SECONDS, Bar, check_timeframe
+from shmfeed.bar import STALE_MIN_SECONDS, Bar, Timeframe, check_timeframe
 from shmfeed.validation import check_int, check_symbol
 from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.attrs import FrameAttrs
@@ -30,7 +30,12 @@ from wealthdata.judging import attrs_of, judge, log_frame, note_rows
 from wealthdata.merge import Sources, find_bars
 from wealthdata.price_table import OwnContexts, PriceTable, RangeParts, open_table
 from wealthdata.read_log import tracked
-from wealthdata.request import PriceRequest
+from wealthdata.request import (
+    PriceRequest,
+    ReadArguments,
+    check_request,
+    count_of_newest,
+)
 from wealthdata.times import known_texts, to_moment
 
 
@@ -81,6 +86,33 @@ def strategy_time(views: tuple[ContextView, ...]) -> int | None:
     """Return the strategy's time in ms UTC; None if no context sets it."""
     times = [moment for view in views if (moment := view.now) is not None]
     return min(times, default=None)
+
+
+def bounded_request(
+    asked: ReadArguments, timeframe: Timeframe
+) -> tuple[PriceRequest | None, BarHistory | None]:
+    """Return the range of closed bars that a prepared read is asked for.
+
+    It is bounded by the strategy's time. Return None if the general query must decide,
+    as in a backtest, and beside it the history that may have older bars. Raise
+    BadArgumentError or ContextError.
+    """
+    if asked.include_now is not False or not isinstance(asked.copy, bool):
+        return None, None
+    views, history = current_views()
+    if any(view.is_backtest for view in views):
+        return None, history
+    if asked.has_dates:
+        given = asked.start_date, asked.end_date, asked.limit
+        request = check_request(*given, False, timeframe)
+    else:
+        count = count_of_newest(asked)
+        if count is None:
+            return None, history
+        request = PriceRequest(count)
+    if views:
+        request = request._replace(now=strategy_time(views))
+    return request, history
 
 
 def merged_bars(

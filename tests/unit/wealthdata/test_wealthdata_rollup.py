@@ -36,10 +36,12 @@ from wealthdata import (
     Context,
     attachment,
     get_price,
+    query_cache,
     rolled_ring,
     set_context,
 )
 from wealthdata.columns import from_bars, to_bars
+from wealthdata.rolled_query import CachedRolledQuery
 from wealthdata.rollup import SOURCES, roll_up
 
 pytest_plugins = ["support.strategy_process"]
@@ -598,3 +600,55 @@ class TestOnlyNewGroupsAreMade:
         assert len(frame) == 6
         assert frame.attrs["shmfeed"].gaps == 0
         assert looked_at == [29, 30]
+
+
+@given(
+    numbers=st.lists(st.integers(0, 40), max_size=36, unique=True).map(sorted),
+    bounds=st.tuples(*(st.none() | st.integers(-6, 50) for _ in range(2))),
+    count=st.none() | st.integers(1, 12),
+    label=st.sampled_from(["close", "open"]),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings(
+    "ignore::wealthdata.StaleFeedWarning", "ignore::wealthdata.BehindWarning"
+)
+def test_a_prepared_read_gives_what_the_general_one_does(
+    strategy: str,
+    numbers: list[int],
+    bounds: tuple[int | None, int | None],
+    count: int | None,
+    label: Any,
+) -> None:
+    start, end = (None if n is None else when(n) for n in bounds)
+    if start is not None:
+        count = None
+        end = None if end is None else max(start, end)
+    attachment.detach()
+    with create(strategy, history=30) as writer:
+        ring = writer.add_stream("A", "1h")
+        append(ring, [made_bar(opens(n), "1h", n) for n in numbers])
+        asked: Any = {"frequency": "4h", "count": count, "label": label}
+        general, prepared = (get_price("A", start, end, **asked) for _ in range(2))
+        (query,) = query_cache.queries.values()
+        writer.close(unlink=True)
+    assert isinstance(query, CachedRolledQuery)
+    pd.testing.assert_frame_equal(general, prepared)
+    both = [dict(frame.attrs["shmfeed"]) for frame in (general, prepared)]
+    assert both[0].pop("age") is not None or not numbers
+    both[1].pop("age")
+    assert both[0] == both[1]
+
+
+def test_a_prepared_read_sees_a_stream_that_the_feed_begins_to_carry(
+    writer: FeedWriter, ring: Any
+) -> None:
+    append(ring, [made_bar(opens(n), "1h", n) for n in range(8)])
+    for _ in range(2):
+        frame = get_price(ring.symbol, frequency="4h", on_stale="ignore")
+        assert frame.attrs["shmfeed"].rolled == "1h"
+    own = writer.add_stream(ring.symbol, "4h")
+    append(own, [made_bar(opens(0), "4h", 3)])
+    for _ in range(2):
+        frame = get_price(ring.symbol, frequency="4h", on_stale="ignore")
+        assert frame.attrs["shmfeed"].rolled is None
+        assert frame["open"].tolist() == [made_bar(0, "4h", 3).open]
