@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
+from shmfeed.errors import ShmfeedError
 from shmfeed.text import format_ms
 from wealthdata.context import clear_context, set_context
 from wealthdata.decisions import acting_strategy
@@ -59,14 +60,17 @@ class Loop:
     def run(self) -> None:
         """Initialize the strategies, handle each item of the mode, and end them.
 
-        Raise StoppedError after the end of the strategies if a signal has ended the
-        run, and whatever else the mode raises.
+        Raise StoppedError if a signal has ended the run, and whatever the mode raises,
+        after the end of the strategies.
         """
         try:
             self._begin()
             self._handle_items()
         except StoppedError:
             self._watch.asked = None  # a further signal ends `on_strategy_end`
+            self._end()
+            raise
+        except ShmfeedError:  # of the mode: strategies keep their own
             self._end()
             raise
         else:

@@ -18,6 +18,7 @@ HEAVY = (
     "msgspec",
     "asyncio",
     "shmfeed.manager",
+    "wealthdata.runner",
 )
 
 LOADED = """
