@@ -23,6 +23,7 @@ from wealthdata.holders import (
     ThreadHolder,
     current_holder,
     current_task,
+    heirs_of_task,
 )
 
 
@@ -65,8 +66,14 @@ class Setting:
             settings[key] = weakref.ref(self, forget)
 
     def release(self) -> None:
-        """End what the current thread or task holds."""
+        """End what the current thread or task holds: it has another value by now.
+
+        Tasks that have inherited the setting hold it from here on.
+        """
         self._holders = [h for h in self._holders if not h.is_current()]
+        for task in heirs_of_task(current, self):
+            if not any(holder.is_of(task) for holder in self._holders):
+                self._holders.append(TaskHolder(task, _refresh))
 
     @property
     def is_held(self) -> bool:

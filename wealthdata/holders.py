@@ -10,7 +10,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -38,6 +38,9 @@ class ThreadHolder:
     def __init__(self, ended: Callable[[object], None]) -> None:
         self._token = weakref.ref(_thread_end.token, ended)
 
+    def is_of(self, _task: object) -> bool:
+        return False
+
     def is_current(self) -> bool:
         """Return True in this thread, outside of any task."""
         return self._token() is _thread_end.token and current_task() is None
@@ -60,6 +63,10 @@ class TaskHolder:
         if task not in _watched_tasks:  # a strategy may set a context at each bar
             _watched_tasks.add(task)
             task.add_done_callback(ended, context=Context())
+
+    def is_of(self, task: object) -> bool:
+        """Return True if it is this task."""
+        return self._task() is task
 
     def is_current(self) -> bool:
         """Return True in this task."""
@@ -91,9 +98,24 @@ class TaskHolder:
 
 
 def _has_heir(loop: Any, variable: ContextVar[Any], value: object) -> bool:
-    """Return True if a task of the loop, which is not done, has the value."""
-    each = (_variables_of(task) for task in sys.modules["asyncio"].all_tasks(loop))
-    return any(found is not None and found.get(variable) is value for found in each)
+    return any(True for _ in _heirs(loop, variable, value))
+
+
+def _heirs(loop: Any, variable: ContextVar[Any], value: object) -> Iterator[Any]:
+    """Yield the tasks of the loop, which are not done, that have the value."""
+    for task in sys.modules["asyncio"].all_tasks(loop):
+        found = _variables_of(task)
+        if found is not None and found.get(variable) is value:
+            yield task
+
+
+def heirs_of_task(variable: ContextVar[Any], value: object) -> list[Any]:
+    """Return the tasks that have inherited a value which the current one has dropped.
+
+    They are tasks of the current task's loop. The list is empty outside of a task.
+    """
+    task = current_task()
+    return [] if task is None else list(_heirs(task.get_loop(), variable, value))
 
 
 def current_holder(ended: Callable[[object], None]) -> ThreadHolder | TaskHolder:

@@ -332,6 +332,32 @@ def test_a_task_that_outlives_its_creator_keeps_the_context(read: Read) -> None:
     assert asyncio.run(main()) == ["context"] * 3
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_tasks_keep_the_contexts_that_their_creator_has_dropped(
+    number: int, read: Read
+) -> None:
+    """As one that sets a context for each of its tasks, and then another."""
+
+    async def child(last: int, turn: asyncio.Barrier) -> list[object]:
+        await asyncio.sleep(0)  # the creator goes on
+        loop = asyncio.get_running_loop()
+        first = await loop.run_in_executor(None, read)  # before the task itself reads
+        await turn.wait()
+        return [first, last_number()]
+
+    async def main() -> list[object]:
+        turn, tasks = asyncio.Barrier(number), []
+        for last in range(4, 4 + number):
+            set_context(backtest(*range(last + 1)))
+            tasks.append(asyncio.create_task(child(last, turn)))
+        clear_context()
+        return [await asyncio.gather(*tasks), by_executor(read), read()]
+
+    source = "context" if number == 1 else "ContextError"
+    found = [[source, last] for last in range(4, 4 + number)]
+    assert asyncio.run(main()) == [found, "live", "live"]
+
+
 def test_a_copy_that_is_kept_does_not_keep_the_context_in_force(read: Read) -> None:
     set_context(backtest())
     kept = contextvars.copy_context()
