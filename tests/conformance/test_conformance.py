@@ -53,6 +53,19 @@ def test_each_strategy_decides_as_it_must(way: str, one: decided.StrategyCase) -
     assert decided.judge(TESTED, way, one) == []
 
 
+@pytest.mark.parametrize("way", TESTED.runs)
+def test_control_other_bars_or_another_order_are_other_decisions(way: str) -> None:
+    by_name = {one.name: one for one in decided.load()}
+    ordered = by_name["order_of_calls on holes"]
+    turned = ordered._replace(symbols=ordered.symbols[::-1])
+    assert "handle_bar" in str(decided.judge(TESTED, way, turned))
+    whole = by_name["cross_section on holes"]._replace(bars="four_hours")
+    assert decided.judge(TESTED, way, whole) != []
+    cut = by_name["schedules on days"]
+    cut = cut._replace(decides=cut.decides[:-1])
+    assert "decisions, not" in str(decided.judge(TESTED, way, cut))
+
+
 def test_a_moment_that_never_comes_is_a_fault() -> None:
     class Lazy(Faulty):
         def play(self, *_: object) -> None:
