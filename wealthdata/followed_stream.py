@@ -28,8 +28,8 @@ from shmfeed.bar import (
 )
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.feed import Ring
+from shmfeed.health import GOOD_HEALTHS, explain_health, health_rank
 from shmfeed.health import Health as HealthName
-from shmfeed.health import explain_health, health_rank
 from shmfeed.venue_time import is_venue_time_known, venue_now
 from wealthdata.columns import BarColumns, to_bars
 from wealthdata.events import Closed, Gap, Health, Revised
@@ -354,7 +354,7 @@ class FollowedStream(StreamSource):
     def instant(self, event: Event) -> int:
         """Return the instant of an event in the order of events, ms UTC.
 
-        A health that is better comes before the bars, a worse one after them.
+        The end of an outage comes before the bars, another change of health after them.
         """
         match event:
             case Closed(bar=bar) | Revised(new=bar):
@@ -362,7 +362,7 @@ class FollowedStream(StreamSource):
             case Gap(end=end):
                 return close_time(end, self.timeframe)
             case Health(old=old, new=new):
-                return _AFTER_ALL if _is_worse(old, new) else _BEFORE_ALL
+                return _BEFORE_ALL if _ends_outage(old, new) else _AFTER_ALL
 
     def hand_over(self, event: Event, record: TaskRecord) -> None:
         """Note that the task was handed this event."""
@@ -401,7 +401,8 @@ class FollowedStream(StreamSource):
 _MOST = 1000  # bars to remember of a stream that is lost
 
 
-def _is_worse(old: HealthName, new: HealthName) -> bool:
-    if "closed" in (old, new):
-        return new == "closed"
-    return health_rank(new) > health_rank(old)
+def _ends_outage(old: HealthName, new: HealthName) -> bool:
+    """Return True if a stream that was in trouble is better now."""
+    if old in (*GOOD_HEALTHS, "waiting") or new == "closed":
+        return False
+    return old == "closed" or health_rank(new) < health_rank(old)

@@ -63,9 +63,10 @@ def follow(
     between two loops: the next `follow` of the task goes on where a loop was left.
 
     All events that there are come at once, the oldest first: by close time, then in the
-    order of the securities, of each the shortest timeframe first. A worse health comes
-    after the bars, a better one before them. The bars that fill a hole are older than
-    what was handed over; they do not come as `Closed`, but as a `Gap` that is `filled`.
+    order of the securities, of each the shortest timeframe first. The end of an outage
+    comes before the bars, any other change of health after them. The bars that fill a
+    hole are older than what was handed over; they do not come as `Closed`, but as a
+    `Gap` that is `filled`.
 
     Args:
         securities: Symbols, as for `get_price`: "BTCUSDT" or "BTCUSDT@FEED".
