@@ -21,6 +21,7 @@ BENCHMARKS = (
     "bench_strategy_reads",
     "bench_wakeup",
     "bench_spin",
+    "bench_follow",
     "bench_scaling",
     "bench_waiters",
     "bench_footprint",

@@ -16,7 +16,7 @@
  * bar_array.h  ArrayBuilder
  * price_table.h PriceTable: the usual get_price
  * futex.h      futex_load, futex_wait, futex_wait_any, futex_spin
- * wakeup.h     Eventcount, sleep_past, spin_past
+ * wakeup.h     Eventcount, sleep_past, sleep_past_any, spin_past
  *
  * setup.py writes docstrings.h from the definitions: both cores give the same help.
  *

@@ -7,6 +7,7 @@ from shmfeed.memory.rows import Rows as Rows
 from shmfeed.memory.rows import Slice as Slice
 from shmfeed.memory.wakeup import Eventcount as Eventcount
 from shmfeed.memory.wakeup import sleep_past as sleep_past
+from shmfeed.memory.wakeup import sleep_past_any as sleep_past_any
 from shmfeed.memory.wakeup import spin_past as spin_past
 from shmfeed.ringbuf import RingReader as RingReader
 from shmfeed.ringbuf import RingWriter as RingWriter

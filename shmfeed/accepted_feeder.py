@@ -15,6 +15,10 @@ from shmfeed.memory.identity import read_identity
 from shmfeed.memory.words import Ints
 from shmfeed.segment.mapping import Mapping
 
+# While this word of its `ints` is its `mark`, a feeder is the present one. It never is
+# in layout 1.
+STARTED = H_STARTED
+
 Accept = Callable[[FeedIdentity | None], object]
 
 

@@ -21,7 +21,7 @@ from shmfeed.memory import rows
 from shmfeed.memory.futex import futex_load, futex_spin, futex_wait, futex_wait_any
 from shmfeed.memory.keeping import kept_bytes, limit_kept
 from shmfeed.memory.rows import Rows, Slice
-from shmfeed.memory.wakeup import Eventcount, sleep_past, spin_past
+from shmfeed.memory.wakeup import Eventcount, sleep_past, sleep_past_any, spin_past
 from shmfeed.memory.words import use_fence
 from shmfeed.ringbuf import RingReader, RingWriter
 from shmfeed.validation import check_switch
@@ -87,6 +87,7 @@ __all__ = [
     "read_cut",
     "read_list",
     "sleep_past",
+    "sleep_past_any",
     "spin_past",
 ]
 
@@ -117,6 +118,7 @@ if not TYPE_CHECKING and extension is not None:
     if hasattr(extension, "Eventcount"):  # on Linux
         Eventcount = extension.Eventcount
         sleep_past, spin_past = extension.sleep_past, extension.spin_past
+        sleep_past_any = extension.sleep_past_any
         futex_load, futex_spin = extension.futex_load, extension.futex_spin
         futex_wait, futex_wait_any = extension.futex_wait, extension.futex_wait_any
 

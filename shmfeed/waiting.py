@@ -25,6 +25,7 @@ from shmfeed.core import (
     futex_wait,
     futex_wait_any,
     sleep_past,
+    sleep_past_any,
     spin_past,
 )
 from shmfeed.layout import H_RETIRED
@@ -170,8 +171,9 @@ R = TypeVar("R", bound=ReattachingReader)
 class WaitSet(Generic[R]):
     """Rings that one caller waits for, until the first of them passes its bar number.
 
-    `segments` are the segments of these rings, each with the wake bits to wait for.
-    The constructor, `reattach` and `wait` raise the errors of a ring's methods.
+    `readers` are those of these rings, and `segments` the readers' segments, each with
+    the wake bits to wait for. The constructor, `reattach` and the waits raise the
+    errors of a ring's methods.
 
     Args:
         wanted: The rings, each with the bar number to wait past.
@@ -211,7 +213,7 @@ class WaitSet(Generic[R]):
             words = reader.words
             segments[id(words)] = words
             bits[id(words)] = bits.get(id(words), 0) | wake_bits([reader.index])
-        self._readers = readers
+        self.readers = readers
         self.segments = [(segments[key], bits[key]) for key in segments]
 
     def renew(
@@ -229,9 +231,9 @@ class WaitSet(Generic[R]):
 
     def ready(self) -> list[R]:
         """Return the rings that have passed their bar numbers, in the order given."""
-        counts = [reader.count for reader in self._readers]
+        counts = [reader.count for reader in self.readers]
         known = self._epochs
-        epochs = [reader.epoch for reader in self._readers] if known else known
+        epochs = [reader.epoch for reader in self.readers] if known else known
         if counts == self._afters and epochs == known:
             return []  # the usual case, for many rings
         passed = [
@@ -248,9 +250,9 @@ class WaitSet(Generic[R]):
         Bar numbers are carried over: if a segment's began again, the first bar counts.
         """
         readers = [ring._current_reader() for ring in self._rings]
-        if all(map(is_, readers, self._readers)):
+        if all(map(is_, readers, self.readers)):
             return False
-        moved = zip(readers, self._readers, self._afters, strict=True)
+        moved = zip(readers, self.readers, self._afters, strict=True)
         self._afters = [_number_in(*each) for each in moved]
         self._set_readers(readers)
         return True
@@ -258,7 +260,7 @@ class WaitSet(Generic[R]):
     def has_moved(self) -> bool:
         """Return True if `reattach` would find another segment."""
         readers = [ring._current_reader() for ring in self._rings]
-        return not all(map(is_, readers, self._readers))
+        return not all(map(is_, readers, self.readers))
 
     def sleep_ns(self) -> int:
         """Return how long to sleep before the next check; 0 ends the wait."""
@@ -266,6 +268,23 @@ class WaitSet(Generic[R]):
 
     def _is_alive(self) -> bool:
         return any(has_live_writer(words) for words, _ in self.segments)
+
+    def sleep_once(self) -> int:
+        """Sleep until a ring has passed its number, or until the next check is due.
+
+        Return the index of the ring that has; -1 if none or several have, or it is not
+        known. `ready` tells then.
+        """
+        moved = self.reattach()
+        if moved or [reader.epoch for reader in self.readers] != self._epochs:
+            return -1
+        sleep_ns = self.sleep_ns()
+        if len(self.segments) == 1:
+            return sleep_past_any(self.readers, self._afters, sleep_ns)
+        entries = [(words, load_key(words), bits) for words, bits in self.segments]
+        if sleep_ns and not self.ready():
+            wait_any(entries, sleep_ns)
+        return -1
 
     def wait(self) -> list[R]:
         """Sleep until rings are `ready`. Return them, or [] at the end of the wait."""
@@ -293,7 +312,7 @@ class WaitSet(Generic[R]):
 
     def _note_arrivals(self) -> None:
         if self._spinner is not None:
-            seen = zip(self._readers, self._afters, strict=True)
+            seen = zip(self.readers, self._afters, strict=True)
             for number, (reader, after) in enumerate(seen):
                 if reader.count > after:
                     self._spinner.arrivals[number].newest = reader.updated

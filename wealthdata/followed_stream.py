@@ -14,10 +14,11 @@ import time
 import weakref
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from shmfeed.accepted_feeder import STARTED, AcceptedFeeder
 from shmfeed.bar import (
     AFTER_GAP,
     BACKFILLED,
@@ -36,6 +37,7 @@ from wealthdata.events import Closed, Gap, Health, Revised
 from wealthdata.handed import TaskRecord
 from wealthdata.handed_bars import HandedBars
 from wealthdata.kept_bars import Origin
+from wealthdata.read_log import ReadLog
 from wealthdata.rolled_ring import RolledRing
 from wealthdata.securities import Security
 from wealthdata.stream_source import NEVER, StreamSource
@@ -43,6 +45,7 @@ from wealthdata.stream_source import NEVER, StreamSource
 Event = Closed | Revised | Gap | Health
 Hole = tuple[int, int]  # open times of the first and the last missing bar
 _TRIES = 100
+_make_tuple = tuple.__new__  # saves a part of a microsecond over a NamedTuple's own
 _BEFORE_ALL, _AFTER_ALL = -(1 << 63), (1 << 63) - 1
 _UNKNOWN = -1
 
@@ -119,6 +122,42 @@ class _Look(NamedTuple):
     skipped: bool
 
 
+class Expected(NamedTuple):
+    """The bar that should be a stream's next, prepared before a wait.
+
+    After the wake-up as little as possible runs, on cold caches, until a strategy has
+    the bar.
+
+    Attributes:
+        stream: The stream.
+        reader: The reader of its ring.
+        open_time: The bar's; NEVER if another event may come with it, or before it.
+        ints, mark: Those of the feeder that has been accepted.
+        written, timeframe: The stream's, for the event.
+    """
+
+    stream: "FollowedStream"
+    reader: Any
+    open_time: int
+    ints: Any
+    mark: int
+    written: str
+    timeframe: Timeframe
+
+    def take(self, reader: Any) -> Closed | None:
+        """Return the event of the bar if it is the newest of this reader, else None.
+
+        None too if another feeder may have written it.
+        """
+        _, known, opened, ints, mark, written, timeframe = self
+        bar = reader.last_closed()
+        if bar is None or bar.open_time != opened:
+            return None
+        if reader is not known or ints[STARTED] != mark:
+            return None
+        return _make_tuple(Closed, (written, timeframe, bar))
+
+
 class FollowedStream(StreamSource):
     """A stream of a follow. Call `find`, then `begin` once, then `look`.
 
@@ -146,6 +185,7 @@ class FollowedStream(StreamSource):
 
         A replay, whose clock is not this host's, gives its begin as `since`, in ms UTC.
         """
+        record.settle()
         self._progress.since = since
         known = record.followed.get(self.id)
         if known is None:
@@ -351,6 +391,22 @@ class FollowedStream(StreamSource):
         except StreamNotFoundError as error:
             return str(error)
 
+    def expect(self, reader: Any, feeder: AcceptedFeeder | None) -> "Expected":
+        """Return the bar of the ring's reader that may come next, for a wait."""
+        progress = self._progress
+        opened = progress.next_open
+        is_usual = (
+            feeder is not None
+            and feeder.ints is reader.words.ints
+            and self.rolled is None
+            and progress.health in GOOD_HEALTHS
+            and not progress.bars.has(opened)
+        )
+        if feeder is None or not is_usual:
+            return Expected(self, reader, NEVER, (), 0, self._written, self.timeframe)
+        ints, mark = feeder.ints, feeder.mark
+        return Expected(self, reader, opened, ints, mark, self._written, self.timeframe)
+
     def instant(self, event: Event) -> int:
         """Return the instant of an event in the order of events, ms UTC.
 
@@ -364,19 +420,24 @@ class FollowedStream(StreamSource):
             case Health(old=old, new=new):
                 return _BEFORE_ALL if _ends_outage(old, new) else _AFTER_ALL
 
-    def hand_over(self, event: Event, record: TaskRecord) -> None:
-        """Note that the task was handed this event."""
+    def hand_over(
+        self, event: Event, record: TaskRecord, log: ReadLog | None = None
+    ) -> None:
+        """Note that the task was handed this event.
+
+        `log` is that of the task's reads at that moment; None if that is now.
+        """
         progress = self._progress
         match event:
             case Closed(bar=bar):
-                record.hand_bar(self._origin, bar)
+                (log or record.log).hand(self._origin, bar)
                 progress.bars.hand_over(bar, self._most())
                 progress.restart(bar.close_time)
                 record.hand_over(self.id, bar.close_time, progress.turned_back)
                 progress.recorded = record.handed.get(self.id)
                 progress.turned_back = False
             case Revised(new=bar):
-                record.hand_bar(self._origin, bar)
+                (log or record.log).hand(self._origin, bar)
                 progress.bars.hand_over(bar, self._most())
             case Gap(start=start, end=end, filled=filled):
                 if (start, end) in progress.holes:

@@ -11,11 +11,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from operator import is_
 from typing import Self
 
+from shmfeed.accepted_feeder import AcceptedFeeder
 from shmfeed.errors import (
     ContextError,
     ShmfeedError,
@@ -28,7 +28,7 @@ from shmfeed.waiting import RECHECK_DEAD_NS, RECHECK_NS, WaitSet
 from wealthdata.attachment import AttachedFeed, attached_feed, selected_feed
 from wealthdata.choices import current_choices
 from wealthdata.contexts_in_force import note_live_read
-from wealthdata.followed_stream import Event, FollowedStream
+from wealthdata.followed_stream import Event, Expected, FollowedStream
 from wealthdata.freshness import name_feeds, warn
 from wealthdata.handed import TaskRecord, current_record
 from wealthdata.securities import check_awaited
@@ -136,15 +136,16 @@ class Follow:
             name: _KnownFeed(name) for name, _, _ in (s.id for s in streams)
         }
         self._due: deque[tuple[FollowedStream, Event]] = deque()
-        self._woken: list[Ring] = []
         self._rings: list[Ring] = []  # of `_wait_set`
         self._wait_set: WaitSet[Ring] | None = None
+        self._log = record.log
+        self._expected: list[Expected] = []  # of each of these rings
         self._recheck_at = 0.0
         self._is_waiting = self._is_closed = False
         self._streak = 0
-        self._begin()
+        self._begin_streams()
 
-    def _begin(self) -> None:
+    def _begin_streams(self) -> None:
         for known in self._feeds.values():
             known.refresh()
         for stream in self._streams:
@@ -191,16 +192,13 @@ class Follow:
                 if feed is not None and name in changed:
                     stream.note_market(feed.number, feed.identity)
 
-    def _look(self) -> None:
-        """Find the events that are due now."""
-        woken, self._woken = {id(ring) for ring in self._woken}, []
-        streams: Iterable[FollowedStream] = self._streams
+    def _look(self, streams: Sequence[FollowedStream]) -> None:
+        """Find the events of these streams that are due now."""
         now = time.monotonic()
-        if woken and now < self._recheck_at:
-            streams = [s for s in streams if id(s.ring) in woken]
-        else:
+        if now >= self._recheck_at:
             self._recheck_at = now + _RECHECK_SECONDS
             self._find()
+            streams = self._streams
         try:
             found = [(s, event) for s in streams for event in s.look()]
             for feed in self._feeds.values():
@@ -217,13 +215,11 @@ class Follow:
         stream, event = found
         return stream.instant(event), self._places[stream]
 
-    def _has_none(self) -> bool:
-        """Look. Return True if no event is due, and more may come."""
-        self._look()
-        return not self._due and not self._is_closed
-
     def _prepare(self, seconds: float) -> WaitSet[Ring]:
-        """Return the rings to wait for. Raise StreamNotFoundError."""
+        """Return the rings to wait for. Raise StreamNotFoundError.
+
+        It waits at most until the streams are to be looked at again.
+        """
         streams = [stream for stream in self._streams if stream.ring is not None]
         rings = [stream.ring for stream in streams if stream.ring is not None]
         seen, epochs = [s.seen for s in streams], [s.epoch for s in streams]
@@ -232,17 +228,71 @@ class Follow:
         if wait_set is None or not is_known:
             wait_set = WaitSet(zip(rings, seen, strict=True), seconds, epochs=True)
             self._wait_set, self._rings = wait_set, rings
-        longest = (
-            _RECHECK_SECONDS if len(rings) == len(self._streams) else _RETRY_SECONDS
-        )
-        seconds = min(seconds, longest, wait_set.seconds_alive() + _MOMENT)
-        wait_set.renew(seen, epochs, seconds)
+        now = time.monotonic()
+        longest = wait_set.seconds_alive() + _MOMENT
+        if len(rings) < len(self._streams):
+            longest = min(longest, _RETRY_SECONDS)
+        self._recheck_at = min(self._recheck_at, now + longest)
+        self._log = self._record.log
+        wait_set.reattach()
+        wait_set.renew(seen, epochs, min(seconds, max(0.0, self._recheck_at - now)))
+        self._expected = [
+            stream.expect(reader, self._feeds[stream.id[0]].feeder)
+            for stream, reader in zip(streams, wait_set.readers, strict=True)
+        ]
         return wait_set
 
-    def _hand_over(self) -> Event | None:
-        """Return the next event, None at the end."""
+    def _sleep(self, seconds: float) -> Event | None:
+        """Sleep once. Return an event that is due then."""
+        try:
+            wait_set = self._prepare(seconds)
+            index = wait_set.sleep_once()
+            if index >= 0 and (event := self._take(index, wait_set)) is not None:
+                return event
+            return self._look_at(wait_set.ready())
+        except StreamNotFoundError:  # a look at all tells which
+            return self._look_at_all()
+
+    async def _sleep_in_task(self, seconds: float) -> Event | None:
+        """Sleep once, as `_sleep`, while other tasks run."""
+        aio = import_module("shmfeed.aio")  # it loads asyncio: the caller has done so
+        try:
+            wait_set = self._prepare(seconds)
+            ready: list[Ring] = await aio.wait_ready(wait_set)
+            if len(ready) == 1:
+                event = self._take(self._rings.index(ready[0]), wait_set)
+                if event is not None:
+                    return event
+            return self._look_at(ready)
+        except StreamNotFoundError:
+            return self._look_at_all()
+
+    def _take(self, index: int, wait_set: WaitSet[Ring]) -> Event | None:
+        """Return the next bar of a stream if it is the expected one, else None.
+
+        The usual case after a wake-up. All else takes a look.
+        """
+        expected = self._expected[index]
+        event = expected.take(wait_set.readers[index])
+        if event is None or self._is_closed:
+            return None
+        self._record.unsettled.append((expected[0], event, self._log))
+        return event
+
+    def _look_at(self, rings: Sequence[Ring]) -> Event | None:
+        """Look at the streams of these rings. Return an event that is due."""
+        woken = {id(ring) for ring in rings}
+        self._look([s for s in self._streams if id(s.ring) in woken])
+        return self._next_due()
+
+    def _look_at_all(self) -> Event | None:
+        self._recheck_at = 0.0
+        self._look(self._streams)
+        return self._next_due()
+
+    def _next_due(self) -> Event | None:
+        """Return the next event that is due, None if no event is left."""
         if not self._due or self._is_closed:
-            self.close()
             return None
         stream, event = self._due.popleft()
         stream.hand_over(event, self._record)
@@ -251,6 +301,7 @@ class Follow:
     def _begin_turn(self) -> float:
         """Return the end of the wait that begins."""
         _refuse_backtest()
+        self._record.settle()
         if self._is_waiting:
             raise ContextError(
                 "another thread or task waits for this follow's next event; call"
@@ -259,22 +310,28 @@ class Follow:
         self._is_waiting = True
         return time.monotonic() + self._timeout
 
+    def _begin(self) -> Event | None:
+        """Return an event that is due without a wait."""
+        if not self._due:
+            self._look(self._streams)
+        return self._next_due()
+
+    def _left(self, end: float) -> float:
+        return 0.0 if self._is_closed else end - time.monotonic()
+
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
         end = self._begin_turn()
         try:
-            while not self._due and self._has_none():
-                left = end - time.monotonic()
-                if left <= 0:
-                    break
-                with suppress(StreamNotFoundError):  # the next look tells which
-                    self._woken = self._prepare(left).wait()
-            event = self._hand_over()
+            event = self._begin()
+            while event is None and (left := self._left(end)) > 0:
+                event = self._sleep(left)
         finally:
             self._is_waiting = False
         if event is None:
+            self.close()
             raise StopIteration
         return event
 
@@ -282,30 +339,27 @@ class Follow:
         return self
 
     async def __anext__(self) -> Event:
-        aio = import_module("shmfeed.aio")  # it loads asyncio: the caller has done so
         end = self._begin_turn()
         try:
             self._streak += 1
             if self._streak > _PAUSE:
                 self._streak = 0
                 await _Pause()
-            while not self._due and self._has_none():
-                left = end - time.monotonic()
-                if left <= 0:
-                    break
+            event = self._begin()
+            while event is None and (left := self._left(end)) > 0:
                 self._streak = 0
-                with suppress(StreamNotFoundError):  # the next look tells which
-                    self._woken = await aio.wait_ready(self._prepare(left))
-            event = self._hand_over()
+                event = await self._sleep_in_task(left)
         finally:
             self._is_waiting = False
         if event is None:
+            self.close()
             raise StopAsyncIteration
         return event
 
     def close(self) -> None:
         """End the iteration, a wait of another thread too. Idempotent."""
         self._is_closed = True
+        self._record.settle()
         self._due.clear()
         for stream in self._streams:
             stream.release()
@@ -341,6 +395,7 @@ class _KnownFeed:
         self._name = name
         self._catalog: object = None
         self.feed: AttachedFeed | None = None
+        self.feeder: AcceptedFeeder | None = None  # the one that was accepted last
 
     def refresh(self) -> bool:
         """Look for the feed. Return True if streams may have come or gone.
@@ -355,5 +410,4 @@ class _KnownFeed:
 
     def check(self) -> None:
         """Raise FeedChangedError if the present feeder is not accepted."""
-        if self.feed is not None:
-            self.feed.check()
+        self.feeder = None if self.feed is None else self.feed.check()

@@ -14,6 +14,7 @@ one, and a task's own begins as a copy of what was handed over there.
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -35,13 +36,23 @@ class TaskRecord:
         task: The asyncio task, None for a thread.
     """
 
-    __slots__ = ("_lists", "_task", "followed", "handed", "logs", "read")
+    __slots__ = (
+        "_lists",
+        "_task",
+        "followed",
+        "handed",
+        "logs",
+        "read",
+        "unsettled",
+    )
 
     def __init__(self, task: object = None) -> None:
         self._task = None if task is None else weakref.ref(task)
         self.handed: dict[StreamId, int] = {}
         self.read: dict[StreamId, int] = {}
         self.followed: dict[StreamId, Any] = {}  # the Progress of each stream
+        # Bars that `follow` has handed over and not yet noted, with stream and log.
+        self.unsettled: deque[tuple[Any, Any, ReadLog]] = deque()
         self._lists: dict[int, tuple[Sequence[StreamId], NDArray[Any]]] = {}
         self.logs: dict[str | None, ReadLog] = {}
 
@@ -63,6 +74,7 @@ class TaskRecord:
         That is the bar that it was handed last, else the newest that it has read, else
         `newest`.
         """
+        self.settle()
         had = self.handed.get(stream)
         if had is None:
             price_table.keep_reads()
@@ -81,6 +93,15 @@ class TaskRecord:
     def hand_bar(self, origin: Origin, bar: Bar) -> None:
         """Note a bar that the task was handed, for its next decision."""
         self.log.hand(origin, bar)
+
+    def settle(self) -> None:
+        """Note the bars that were handed over in haste."""
+        while self.unsettled:
+            try:
+                stream, event, log = self.unsettled.popleft()
+            except IndexError:  # another thread of this task has noted it
+                return
+            stream.hand_over(event, self, log)
 
     def note_read(self, stream: StreamId, closed: int) -> None:
         """Note that the task has read the bar with this close time."""
@@ -141,8 +162,13 @@ def logs_of_decision() -> list[ReadLog]:
 
     Those reads in asyncio's executor that found no record of a task may be a task's.
     """
-    own = current_record().log
-    return [own] if _current_task() is None else [own, _of_executor.log]
+    record = current_record()
+    record.settle()
+    own = record.log
+    if _current_task() is None:
+        return [own]
+    _of_executor.settle()
+    return [own, _of_executor.log]
 
 
 def bars_read() -> dict[StreamId, int]:
@@ -152,6 +178,7 @@ def bars_read() -> dict[StreamId, int]:
 
 def _begin_record(task: object) -> TaskRecord:
     record = TaskRecord(task)
+    _of_executor.settle()
     record.handed.update(_of_executor.handed)
     _of_task.set(record)
     return record

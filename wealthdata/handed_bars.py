@@ -10,6 +10,8 @@ from wealthdata.columns import BarColumns, Floats, Ints, to_bars
 _BAR = struct.Struct("=qqddddddq")
 _OPEN_TIME, _CLOSE_TIME, _FLOATS = 0, 1, slice(2, 8)  # its words
 _LEAST_ROWS = 16
+_MOST_NEW = 32
+_NONE = -1  # before any open time
 _NOT_HANDED = 0  # the close time of a bar whose values the task was not handed
 
 
@@ -19,10 +21,11 @@ class HandedBars:
     A bar is one that it was handed, with its values, or one that was there before.
     """
 
-    __slots__ = ("_buffer", "_count", "_floats", "_ints")
+    __slots__ = ("_buffer", "_count", "_floats", "_ints", "_new", "_newest")
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count, self._newest = 0, _NONE
+        self._new: list[Bar] = []  # handed over, and not yet among the rows
         self._allocate(_LEAST_ROWS)
 
     def _allocate(self, rows: int) -> None:
@@ -32,10 +35,11 @@ class HandedBars:
 
     def copy(self) -> "HandedBars":
         """Return a copy, which another follow adds to."""
+        self._keep_new()
         other = HandedBars()
         other._allocate(len(self._ints))
         other._buffer[:] = self._buffer
-        other._count = self._count
+        other._count, other._newest = self._count, self._newest
         return other
 
     @property
@@ -44,7 +48,8 @@ class HandedBars:
 
     def clear(self) -> None:
         """Forget all bars."""
-        self._count = 0
+        self._count, self._newest = 0, _NONE
+        self._new.clear()
 
     def note(self, opens: Ints) -> None:
         """Note bars that the task has had before, by their open times, oldest first."""
@@ -53,19 +58,32 @@ class HandedBars:
         self._count = len(opens)
         self._ints[: self._count, _OPEN_TIME] = opens
         self._ints[: self._count, _CLOSE_TIME] = _NOT_HANDED
+        self._newest = int(opens[-1]) if len(opens) else _NONE
 
     def hand_over(self, bar: Bar, most: int) -> None:
         """Note a bar as it was handed over. Keep at least the newest `most` bars."""
+        if bar.open_time > self._newest and len(self._new) < _MOST_NEW:
+            self._new.append(bar)  # quickly: a strategy waits
+            self._newest = bar.open_time
+            return
+        self._keep_new()
+        self._put(bar)
+        self._newest = max(self._newest, bar.open_time)
+        if self._count >= 2 * most:
+            self._drop(self._count - most)
+
+    def _keep_new(self) -> None:
+        new, self._new = self._new, []
+        for bar in new:
+            self._put(bar)
+
+    def _put(self, bar: Bar) -> None:
         at = self._count
         if at and bar.open_time <= self._ints[at - 1, _OPEN_TIME]:
             at = int(np.searchsorted(self._opens, bar.open_time))
             if self._ints[at, _OPEN_TIME] == bar.open_time:
                 _BAR.pack_into(self._buffer, at * _BAR.size, *bar)
                 return
-        if self._count >= 2 * most:
-            dropped = self._count - most
-            self._drop(dropped)
-            at = max(0, at - dropped)
         self._reserve(self._count + 1)
         if at < self._count:
             self._ints[at + 1 : self._count + 1] = self._ints[at : self._count].copy()
@@ -85,14 +103,15 @@ class HandedBars:
 
     def has(self, opened: int) -> bool:
         """Return True if the task has had the bar with this open time."""
-        count = self._count
-        if not count or opened > self._ints[count - 1, _OPEN_TIME]:
+        if opened > self._newest:
             return False  # the usual case
+        self._keep_new()
         at = int(np.searchsorted(self._opens, opened))
         return bool(self._ints[at, _OPEN_TIME] == opened)
 
     def last_among(self, opens: Ints) -> int | None:
         """Return the index of the newest of these bars that the task has had."""
+        self._keep_new()
         known = np.flatnonzero(np.isin(opens, self._opens))
         return int(known[-1]) if len(known) else None
 
@@ -102,6 +121,7 @@ class HandedBars:
         Each is a pair of the bar as it was handed over and the bar as it is now. A
         change of the flags alone is no correction.
         """
+        self._keep_new()
         opens = self._opens
         if not len(opens) or not len(rows):
             return []

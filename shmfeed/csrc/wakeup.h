@@ -1,4 +1,4 @@
-/* Eventcount, sleep_past and spin_past, as shmfeed/memory/wakeup.py defines them. */
+/* Eventcount, the sleeps and spin_past, as shmfeed/memory/wakeup.py defines them. */
 #ifndef SHM_WAKEUP_H
 #define SHM_WAKEUP_H
 
@@ -145,6 +145,73 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     return PyLong_FromLongLong(count);
 }
 
+/* The index of the one reader of `readers` that has passed its number of `afters`; -1 if
+   none has, -2 if several have, -3 with an error. */
+static Py_ssize_t
+only_past(PyObject *readers, PyObject *afters)
+{
+    Py_ssize_t found = -1;
+    Py_ssize_t size = Py_MIN(PyList_GET_SIZE(readers), PyList_GET_SIZE(afters));
+    for (Py_ssize_t i = 0; i < size; i++) {
+        int64_t count, after;
+        if (reader_published((Reader *)PyList_GET_ITEM(readers, i), &count) < 0 ||
+            as_int64(Py_NewRef(PyList_GET_ITEM(afters, i)), &after) < 0) {
+            return -3;
+        }
+        if (count > after) {
+            found = found == -1 ? i : -2;
+        }
+    }
+    return found;
+}
+
+/* The wake bits of readers of one segment; 0 with an error. */
+static uint32_t
+bits_of_one_segment(PyObject *readers)
+{
+    uint32_t bits = 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(readers); i++) {
+        Reader *reader = (Reader *)PyList_GET_ITEM(readers, i);
+        if (!Py_IS_TYPE((PyObject *)reader, &ReaderType) ||
+            reader->segment != ((Reader *)PyList_GET_ITEM(readers, 0))->segment) {
+            return 0;
+        }
+        bits |= (uint32_t)1 << (uint64_t)reader->index % WAKE_BITS;
+    }
+    return bits;
+}
+
+static PyObject *
+sleep_past_any(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    int64_t timeout;
+    uint32_t bits = 0;
+    if (given == 3 && PyList_CheckExact(args[0]) && PyList_CheckExact(args[1]) &&
+        PyList_GET_SIZE(args[0]) == PyList_GET_SIZE(args[1])) {
+        bits = bits_of_one_segment(args[0]);
+    }
+    if (bits == 0) {
+        PyErr_SetString(PyExc_TypeError,
+                        "sleep_past_any() takes a list of RingReaders of one segment, "
+                        "a list of as many ints and a timeout in ns");
+        return NULL;
+    }
+    if (as_int64(Py_NewRef(args[2]), &timeout) < 0) {
+        return NULL;
+    }
+    uint32_t *word = eventcount_word(((Reader *)PyList_GET_ITEM(args[0], 0))->segment);
+    uint32_t key = word_load(word); /* W1 */
+    Py_ssize_t only = only_past(args[0], args[1]);
+    if (only == -1 && timeout > 0) {
+        int why;
+        Py_BEGIN_ALLOW_THREADS
+        why = futex_sleep(word, key, bits, timeout);
+        Py_END_ALLOW_THREADS
+        only = futex_answer(why) < 0 ? -3 : only_past(args[0], args[1]);
+    }
+    return only == -3 ? NULL : PyLong_FromSsize_t(Py_MAX(only, -1));
+}
+
 /* The published word of the slot that `word` names, in the mapping of the whole segment:
    that one stays in place while the GIL is released. */
 static const ring_word *
@@ -201,6 +268,7 @@ spin_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 #define EVENTCOUNT_TYPES &EventcountType,
 #define EVENTCOUNT_METHODS                                                                  \
     {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL, DOC_sleep_past},                    \
+    {"sleep_past_any", FUNCTION(sleep_past_any), METH_FASTCALL, DOC_sleep_past_any},        \
     {"spin_past", FUNCTION(spin_past), METH_FASTCALL, DOC_spin_past},
 
 #else

@@ -17,7 +17,7 @@ reader would sleep although a row is there.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from shmfeed.layout import H_WAKE, WORD
@@ -82,6 +82,32 @@ def sleep_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
     bits = wake_bits([reader.index])
     futex_wait(reader.words.raw, WAKE_OFFSET, key, bits, timeout_ns)
     return reader.count
+
+
+def sleep_past_any(
+    readers: Sequence[CountedReader], afters: list[int], timeout_ns: int, /
+) -> int:
+    """Sleep until one of these readers of one segment has passed its number.
+
+    It may return early, and does not sleep with a timeout of 0 or less.
+
+    Returns:
+        The index of the reader whose count is above its item of `afters`; -1 if that is
+        true of none of them, or of several.
+    """
+    words = readers[0].words
+    key = futex_load(words.raw, WAKE_OFFSET)  # W1
+    past = _all_past(readers, afters)
+    if not past and timeout_ns > 0:
+        bits = wake_bits(reader.index for reader in readers)
+        futex_wait(words.raw, WAKE_OFFSET, key, bits, timeout_ns)
+        past = _all_past(readers, afters)
+    return past[0] if len(past) == 1 else -1
+
+
+def _all_past(readers: Sequence[CountedReader], afters: list[int]) -> list[int]:
+    pairs = enumerate(zip(readers, afters, strict=True))
+    return [n for n, (reader, after) in pairs if reader.count > after]
 
 
 def spin_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:

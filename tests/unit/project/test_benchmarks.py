@@ -92,6 +92,15 @@ def test_sleepers_are_compared_with_the_floor():
         assert sum(samples["histogram"].values()) > 0
 
 
+def test_loops_over_events_are_compared_with_a_wait():
+    benchmark = "bench_follow"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    for label, samples in found["results"].items():
+        assert label in table
+        assert min(samples["p50 us"]) > 0
+
+
 def test_a_reader_that_spins_is_compared_with_one_that_sleeps():
     benchmark = "bench_spin"
     found, table = run(benchmark)

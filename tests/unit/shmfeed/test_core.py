@@ -25,7 +25,7 @@ from shmfeed.layout import VERSION
 from shmfeed.memory.bound_entry import BoundEntry
 from shmfeed.memory.futex import futex_load, futex_spin, futex_wait, futex_wait_any
 from shmfeed.memory.rows import Rows, Slice
-from shmfeed.memory.wakeup import Eventcount, sleep_past, spin_past
+from shmfeed.memory.wakeup import Eventcount, sleep_past, sleep_past_any, spin_past
 from shmfeed.ringbuf import RingReader, RingWriter
 
 SO = EXTENSION_SUFFIXES[0]
@@ -159,7 +159,10 @@ class TestHelp:
 
     @pytest.mark.parametrize(
         "pure",
-        [futex_load, futex_spin, futex_wait, futex_wait_any, spin_past, sleep_past],
+        [
+            *[futex_load, futex_spin, futex_wait, futex_wait_any],
+            *[spin_past, sleep_past, sleep_past_any],
+        ],
     )
     def test_a_function_reads_the_same_on_both_cores(self, pure) -> None:
         theirs = served(pure)

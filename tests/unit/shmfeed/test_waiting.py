@@ -5,6 +5,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conftest import Child
@@ -22,7 +23,7 @@ from support.sleeping import (
 )
 from support.waiting import until
 
-from shmfeed import waiting
+from shmfeed import core, waiting
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
@@ -580,3 +581,61 @@ class TestSuspend:
         monkeypatch.setattr(waiting, "boot_ns", lambda: before() + 3600 * 10**9)
         assert waiter.result() is None
         assert waiter.seconds < waiting.CONFIRM_SECONDS
+
+
+class TestOneSleep:
+    """WaitSet.sleep_once: the index of the one ring that has passed its number."""
+
+    @pytest.mark.parametrize(
+        ("closed", "expected"), [([], -1), ([2], 2), ([0], 0), ([1, 33], -1)]
+    )
+    @pytest.mark.parametrize("sleep", ["chosen", "pure"])
+    def test_which_ring_has(
+        self, ring_writer, rings, monkeypatch, sleep, closed, expected
+    ) -> None:
+        if sleep == "pure":
+            monkeypatch.setattr(waiting, "sleep_past_any", wakeup.sleep_past_any)
+        wait_set = WaitSet([(ring, 0) for ring in rings], 0, epochs=True)
+        for number in closed:
+            close(stream(ring_writer, number), 0)
+        assert wait_set.sleep_once() == expected
+        assert wait_set.ready() == [rings[number] for number in closed]
+
+    @pytest.mark.parametrize("sleep", ["chosen", "pure"])
+    def test_a_bar_ends_the_sleep(self, ring_writer, rings, monkeypatch, sleep) -> None:
+        if sleep == "pure":
+            monkeypatch.setattr(waiting, "sleep_past_any", wakeup.sleep_past_any)
+        for name in ("RECHECK_NS", "RECHECK_DEAD_NS"):
+            monkeypatch.setattr(waiting, name, 20 * 10**9)
+        wait_set = WaitSet([(ring, 0) for ring in rings], 20, epochs=True)
+        waiter = InThread(wait_set.sleep_once).asleep(rings[0])
+        close(stream(ring_writer, 33), 0)
+        assert waiter.result() == 33
+
+    def test_another_epoch_ends_it_at_once(self, ring_writer, rings) -> None:
+        ring = stream(ring_writer)
+        close(ring, 0, 1)
+        rows = rings[0].snapshot(2).block
+        wait_set = WaitSet([(rings[0], 2)], 20, epochs=True)
+        ring_writer.replace_rows(*STREAMS[0], rows)
+        assert wait_set.sleep_once() == -1
+        assert wait_set.ready() == [rings[0]]
+        wait_set.renew([2], [rings[0].epoch], 0)
+        assert wait_set.ready() == []
+
+    def test_the_compiled_sleep_refuses_what_it_is_not_made_for(self, rings) -> None:
+        sleep: Any = core.sleep_past_any
+        if core.build != "C":
+            pytest.skip("pure Python trusts its callers")
+        readers = [ring._current_reader() for ring in rings[:2]]
+        for arguments in (
+            (),
+            ([], [], 0),
+            (readers, [0], 0),
+            (tuple(readers), [0, 0], 0),
+            ([readers[0], None], [0, 0], 0),
+            (readers, [0, "1"], 0),
+            (readers, [0, 0], None),
+        ):
+            with pytest.raises(TypeError):
+                sleep(*arguments)

@@ -39,7 +39,16 @@ from shmfeed.errors import (
 from shmfeed.ringbuf import RingWriter
 from shmfeed.waiting import WaitSet
 from shmfeed.writer import FeedWriter, create
-from wealthdata import Closed, Context, Gap, Revised, follow, following, handed
+from wealthdata import (
+    Closed,
+    Context,
+    Gap,
+    Revised,
+    follow,
+    following,
+    handed,
+    handed_bars,
+)
 from wealthdata.followed_stream import FollowedStream
 
 pytest_plugins = ["support.strategy_process"]
@@ -350,6 +359,7 @@ class TestRevisions:
     ) -> None:
         """The control."""
         monkeypatch.setattr(FollowedStream, "_most", lambda _self: 1)
+        monkeypatch.setattr(handed_bars, "_MOST_NEW", 0)
         loop = bars(timeout=0)
         close(a, *range(1, 6))
         assert short(islice(loop, 5)) == [1, 2, 3, 4, 5]
@@ -736,7 +746,7 @@ class TestTimeouts:
             assert waiter.result() == []
 
     def test_it_wakes_for_a_bar(self, writer, a, b, monkeypatch) -> None:
-        """Not at the next recheck: there is none."""
+        """Not at the next recheck, which is far."""
         monkeypatch.setattr(following, "_RECHECK_SECONDS", LONG)
         monkeypatch.setattr(waiting, "RECHECK_NS", int(LONG * 1e9))
         monkeypatch.setattr(WaitSet, "seconds_alive", lambda _self: math.inf)

@@ -147,7 +147,7 @@ class TestDeath:
         create_again(strategy)
 
     def test_it_is_told_when_the_heartbeat_expires(self, strategy, monkeypatch) -> None:
-        """Not at the next recheck: there is none."""
+        """Not at the next recheck, which is far."""
         monkeypatch.setattr(following, "_RECHECK_SECONDS", LONG)
         monkeypatch.setattr(shmfeed.waiting, "RECHECK_NS", int(LONG * 1e9))
         with create(strategy, history=10, max_streams=2) as made:
