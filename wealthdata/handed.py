@@ -59,6 +59,7 @@ class TaskRecord:
     @property
     def log(self) -> ReadLog:
         """The reads since the last decision, of the strategy that acts."""
+        self.settle()
         strategy = acting.get()
         log = self.logs.get(strategy)
         # Two threads of asyncio's executor may make it at once: one of both is kept.
@@ -162,13 +163,8 @@ def logs_of_decision() -> list[ReadLog]:
 
     Those reads in asyncio's executor that found no record of a task may be a task's.
     """
-    record = current_record()
-    record.settle()
-    own = record.log
-    if _current_task() is None:
-        return [own]
-    _of_executor.settle()
-    return [own, _of_executor.log]
+    own = current_record().log
+    return [own] if _current_task() is None else [own, _of_executor.log]
 
 
 def bars_read() -> dict[StreamId, int]:

@@ -179,8 +179,9 @@ def undecided_receipts() -> dict[str | None, list[Receipt]]:
 
     They are listed by strategy, those that have some.
     """
-    found = {}
-    for strategy, log in current_record().logs.items():
+    found, record = {}, current_record()
+    record.settle()
+    for strategy, log in record.logs.items():
         receipts = _receipts_of_log(log.take())
         if receipts:
             found[strategy] = receipts

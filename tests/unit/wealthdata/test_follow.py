@@ -675,7 +675,7 @@ class TestBacktests:
     ("arguments", "words"),
     [
         ({"securities": []}, ["empty list"]),
-        ({"securities": None}, ["security is None", "list of symbols"]),
+        ({"securities": None}, ["securities is None", "list of symbols"]),
         ({"securities": ["A", 7]}, ["symbol 7"]),
         ({"securities": "A@"}, ["'A@'", "SYMBOL@FEED"]),
         ({"frequency": "1min"}, ["frequency '1min'", "1m"]),
