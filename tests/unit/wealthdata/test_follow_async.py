@@ -95,27 +95,30 @@ def test_a_bar_that_closes_later_is_awaited(writer, a) -> None:
     assert asyncio.run(main()) == [1, 2]
 
 
+async def turns_of_others(a: RingWriter) -> int:
+    """Return how often another task runs while a loop works off 100 bars."""
+    turns, loop = [], follow("A", "1m", 0)
+    close(a, *range(1, 101))
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    assert len(await take(loop, 100)) == 100
+    task.cancel()
+    return len(turns)
+
+
 def test_a_backlog_lets_other_tasks_run(writer, a) -> None:
-    """With the control: without pauses they would run once it is worked off."""
+    assert asyncio.run(turns_of_others(a)) >= 2
 
-    async def main(events: int) -> int:
-        turns, loop = [], follow("A", "1m", 0)
-        close(a, *range(a.reader.count, a.reader.count + events))
 
-        async def other() -> None:
-            while True:
-                turns.append(1)
-                await asyncio.sleep(0)
-
-        task = asyncio.create_task(other())
-        assert len(await take(loop, events)) >= events
-        task.cancel()
-        return len(turns)
-
-    assert asyncio.run(main(100)) >= 2
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(following, "_PAUSE", 1000)
-        assert asyncio.run(main(100)) == 0
+def test_without_pauses_they_run_once_it_is_worked_off(writer, a, monkeypatch) -> None:
+    """The control."""
+    monkeypatch.setattr(following, "_PAUSE", 1000)
+    assert asyncio.run(turns_of_others(a)) == 0
 
 
 def test_a_cancelled_wait_loses_nothing(writer, a) -> None:

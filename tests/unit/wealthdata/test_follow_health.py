@@ -20,6 +20,7 @@ from shmfeed.layout import DEAD_NS
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import Closed, Health, follow, following, handed, waiting
+from wealthdata.followed_stream import FollowedStream
 
 pytest_plugins = ["support.strategy_process"]
 
@@ -164,6 +165,16 @@ class TestDeath:
             made.close()
             assert waiter.result()[2:4] == ("live", "dead")
             assert waiter.seconds < LONG / 2
+        create_again(strategy)
+
+    def test_without_a_look_at_health_it_is_not(self, strategy, monkeypatch) -> None:
+        """The control."""
+        monkeypatch.setattr(FollowedStream, "_health_change", lambda _: iter(()))
+        with create(strategy, history=10, max_streams=2) as made:
+            close(made.add_stream("A", "1h"), 0)
+            loop = follow("A", "1h", 0.5)
+            made.close()
+            assert list(loop) == []
         create_again(strategy)
 
 
