@@ -83,6 +83,10 @@ def keywords(feed: Feed, ring: Ring, writer: FeedWriter, rows: RingWriter) -> No
     wealthdata.wait_bar(["A"], "1m", timout=5)
     # [arg-type] Argument 2 to "wait_bar" has incompatible type
     wealthdata.wait_bar(["A"], "1min")
+    # [call-arg] argument "timout"
+    wealthdata.follow(["A"], "1m", timout=5)
+    # [arg-type] Argument 2 to "follow" has incompatible type
+    wealthdata.follow(["A"], "1min")
     # [arg-type] Argument "wide" to "get_price" has incompatible type "str"
     wealthdata.get_price(["A"], wide="yes")
     # [call-arg] argument "fed"

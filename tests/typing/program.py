@@ -236,6 +236,16 @@ def strategy(fields: Sequence[Field], timeframe: Timeframe) -> pd.DataFrame:
     ready, missing = wealthdata.wait_bar(["A", "B@other"], ["1m", timeframe], 90.0)
     ready += wealthdata.wait_bar("A", "1h", timeout=0, feed="other", spin=0.003)[0]
     print(ready[0].lower(), missing)
+    for event in wealthdata.follow(["A", "B@other"], ["1m", timeframe], 90.0, feed="x"):
+        match event:
+            case wealthdata.Closed(symbol=symbol, bar=bar):
+                print(symbol.lower(), bar.close)
+            case wealthdata.Revised(old=old, new=new):
+                print(new.close - old.close)
+            case wealthdata.Gap(start=start, filled=filled):
+                print(start + 1, filled)
+            case wealthdata.Health(new=health, why=why):
+                print(health.upper(), why.upper())
     one = wealthdata.get_price("BTCUSDT", count=20)
     many = wealthdata.get_price(
         ["BTCUSDT", "ETHUSDT"],
