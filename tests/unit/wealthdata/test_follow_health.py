@@ -183,7 +183,7 @@ def ring_of(name: str):
 
 
 def create_again(name: str) -> None:
-    """Remove a feed that nobody holds any more."""
+    """Remove a feed that no process holds."""
     until(lambda: not attach(name).alive(), what="its feeder is dead")
     create(name, history=100, max_streams=8).close(unlink=True)
 

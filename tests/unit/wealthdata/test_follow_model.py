@@ -115,7 +115,7 @@ class Feed:
 
 
 class Told:
-    """What a strategy was told, checked event by event."""
+    """The events that a strategy was told, each checked."""
 
     def __init__(self, feed: Feed, begin: int) -> None:
         self._feed = feed
