@@ -20,7 +20,12 @@ copyright = "the shmfeed developers"  # noqa: A001 # Sphinx reads this name
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "benchmarks/results/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/zh/*.md",
+    "benchmarks/results/README.md",
+]
 exclude_patterns = [".*", "build", "shmfeed", "shmfeed.egg-info", "tests", "wealthdata"]
 
 myst_heading_anchors = 3

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,73 @@ def test_the_manager(child, env, venue):
     ]
     (status,) = [line for line in out.splitlines() if "->" not in line]
     assert status.startswith("connected ['BTCUSDT', 'ETHUSDT', 'SOLUSDT'] ")
+
+
+def test_a_manager_of_the_old_sdk(child, env, venue):
+    path = f"import sys; sys.path.insert(0, {str(ROOT / 'examples')!r})\n"
+    code = python_block("docs/porting-sdk.md", "engine.python_sdk")
+    manager = child(path + code, env=env)
+    out, err = manager.communicate(timeout=30)
+    assert (manager.returncode, err) == (0, "")
+    assert out == "True ['BTCUSDT', 'ETHUSDT']\n"
+
+
+def command(env, folder, *words):
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=env,
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_strategy_of_the_guide(env, feeder, tmp_path):
+    """Live until it has decided, then in a backtest on what the feed has."""
+    (tmp_path / "first.py").write_text(python_block("docs/guide.md", "def handle_bar"))
+    run = ["wealthdata", "run", "first.py", "--symbols", "BTCUSDT", "--frequency", "1s"]
+    live = tmp_path / "live.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *run, "--record", live],
+        env=env,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: live.exists() and live.read_text().count('"what"') >= 2, 40)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    finally:
+        process.kill()
+        process.wait()
+    command(env, tmp_path, "shmfeed", "export", "BTCUSDT", "1s", "-o", "btc.csv")
+    again = ["--backtest", "btc.csv", "--record", "backtest.jsonl"]
+    assert "BTCUSDT" in command(env, tmp_path, *run, *again)
+    words = ["wealthdata", "compare", "live.jsonl", "backtest.jsonl"]
+    assert "the decisions are the same" in command(env, tmp_path, *words)
+
+
+def test_the_port_of_the_joinquant_page(env, tmp_path):
+    block = python_block("docs/joinquant.md", "from jqdata import")
+    (tmp_path / "port.py").write_text(block)
+    head = "symbol,timeframe,open_time,open,high,low,close,volume"
+    rows = [
+        f"{symbol},1m,{minute * 60_000},1,9,1,{1 + minute % 3},1"
+        for minute in range(30)
+        for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    (tmp_path / "bars.csv").write_text("\n".join([head, *rows]) + "\n")
+    run = ["wealthdata", "run", "port.py", "--symbols", "BTCUSDT,ETHUSDT"]
+    told = command(
+        env, tmp_path, *run, "--frequency", "1m", "--backtest", "bars.csv"
+    ).splitlines()
+    assert len(told) == 2 * 10  # the close of each third bar is above the mean
+    assert told[0].endswith("INFO - buy BTCUSDT")
 
 
 def test_a_venue_in_the_test_itself(child):

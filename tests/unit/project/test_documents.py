@@ -22,7 +22,8 @@ from shmfeed.settings.schema import MARKETS, PROTOCOLS, SETTINGS
 from shmfeed.status import ConnectionStatus, FeedStatus, StreamStatus
 
 ROOT = Path(__file__).parents[3]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+CHINESE = sorted(ROOT.glob("docs/zh/*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *CHINESE]
 PUBLIC = (shmfeed, shmfeed.aio, shmfeed.simulator, shmfeed.testing, wealthdata)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(
@@ -75,6 +76,25 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
 def test_paths_in_the_text_exist(page: Path) -> None:
     named = set(PATH.findall(prose(page)))
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
+
+
+def code_of(page: Path) -> list[str]:
+    """Return the blocks of a page, without comments."""
+    blocks = FENCE.findall(page.read_text())
+    return [re.sub(r"  # .*", "", block) for block in blocks]
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+def test_a_chinese_page_has_the_sections_and_blocks_of_the_english_one(
+    page: Path,
+) -> None:
+    english = ROOT / "docs" / page.name
+    sections, blocks = {}, {}
+    for each in (page, english):
+        sections[each] = len(re.findall(r"^#+ |^\*\*", prose(each), re.MULTILINE))
+        blocks[each] = code_of(each)
+    assert sections[page] == sections[english]
+    assert blocks[page] == blocks[english]
 
 
 def test_both_pictures_are_the_same() -> None:
