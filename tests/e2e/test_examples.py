@@ -13,6 +13,7 @@ from support.waiting import until
 
 import shmfeed
 
+T0 = 1_767_225_600_000
 ROOT = Path(__file__).parents[2]
 EXAMPLE_URL = "ws://127.0.0.1:18000"
 
@@ -164,7 +165,7 @@ def test_the_port_of_the_joinquant_page(env, tmp_path):
     (tmp_path / "port.py").write_text(block)
     head = "symbol,timeframe,open_time,open,high,low,close,volume"
     rows = [
-        f"{symbol},1m,{minute * 60_000},1,9,1,{1 + minute % 3},1"
+        f"{symbol},1m,{T0 + minute * 60_000},1,2,1,{1 + (minute % 10 == 9)},1"
         for minute in range(30)
         for symbol in ("BTCUSDT", "ETHUSDT")
     ]
@@ -173,7 +174,7 @@ def test_the_port_of_the_joinquant_page(env, tmp_path):
     told = command(
         env, tmp_path, *run, "--frequency", "1m", "--backtest", "bars.csv"
     ).splitlines()
-    assert len(told) == 2 * 10  # the close of each third bar is above the mean
+    assert len(told) == 2 * 3  # the close of each tenth bar is above the mean
     assert told[0].endswith("INFO - buy BTCUSDT")
 
 
