@@ -421,7 +421,7 @@ class CutRecord:
 
     @property
     def nbytes(self) -> int:
-        return sum(bars.nbytes for bars in self.kept.values())
+        return sum(bars.nbytes for bars in self.kept.values()) if self.kept else 0
 
 
 def _cut_again(

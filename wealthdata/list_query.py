@@ -163,9 +163,11 @@ class CachedListQuery:
             behind = found.behind
         note_live_read()
         task = current_record()
-        self._note_closed(found, task)
-        frame, record = self._frame(
-            found, request.limit, labels, status, behind, reactions
+        ends = found.rows.ends.copy()  # the frame may share the memory of the rows
+        self._note_closed(found, ends, task)
+        record = self._record(found, ends)
+        frame = self._frame(
+            found, record, request.limit, labels, status, behind, reactions
         )
         task.log.add(Read(self._origin, record))
         return frame
@@ -175,22 +177,19 @@ class CachedListQuery:
             if part.unknown:
                 warn_of_unknown(part.feed.name, self._timeframe, part.unknown)
 
-    def _note_closed(self, found: _Found, task: TaskRecord) -> None:
+    def _note_closed(self, found: _Found, ends: Ints, task: TaskRecord) -> None:
         """Note which bars the task has read."""
-        rows = found.rows
-        ends = rows.ends
         if self._shape.align and (found.late or found.behind):
             times = found.planes.close_time
             last = times[0, -1] if times.size else 0
             ends = np.where(ends > 0, last, 0)
-        if rows.is_even or ends.any():
-            # The frame may share the memory of the rows.
-            task.note_list(self._streams, ends.copy())
+        if found.rows.is_even or ends.any():
+            task.note_list(self._streams, ends)
 
     def _find(self, request: PriceRequest) -> _Found:
         count = depth = request.limit
         while True:
-            rows = self._read(request._replace(limit=depth) if depth else request)
+            rows = self._read(request)
             planes = self._planes(rows)
             if not self._shape.align:
                 return _Found(planes.newest(self._shape, count), rows, {})
@@ -209,6 +208,7 @@ class CachedListQuery:
                 behind = seconds_left_out(ends, left_out, common)
                 return _Found(common, rows, seconds_late(ends), behind)
             depth = _DEEPER * (depth or most)
+            request = request._replace(limit=depth)
 
     def _read(self, request: PriceRequest) -> ListRows:
         parts = [part.read(request) for part in self._parts]
@@ -255,14 +255,14 @@ class CachedListQuery:
     def _frame(
         self,
         found: _Found,
+        record: CutRecord,
         count: int | None,
         labels: Labels,
         status: RingStatus,
         behind: float,
         reactions: Reactions,
-    ) -> tuple[pd.DataFrame, CutRecord]:
+    ) -> pd.DataFrame:
         planes = found.planes
-        record = self._record(found)
         if reactions.heeds_rows:
             self._check_rows(found, record, count, reactions)
         values: dict[str, Any] = {
@@ -280,8 +280,7 @@ class CachedListQuery:
             "absent": planes.absent(self._written),
         }
         attrs = make_attrs(record, values)
-        frame = build_frame(planes, self._fields, self._shape, labels, attrs)
-        return frame, record
+        return build_frame(planes, self._fields, self._shape, labels, attrs)
 
     def _short(self, counts: Ints, asked: int | None, planes: Planes) -> int:
         """Return how many rows fewer than asked for there are."""
@@ -291,7 +290,7 @@ class CachedListQuery:
         rows: list[int] = counts.tolist()
         return asked * unknown + sum(max(0, asked - number) for number in rows)
 
-    def _record(self, found: _Found) -> CutRecord:
+    def _record(self, found: _Found, ends: Ints) -> CutRecord:
         closes, rows = found.planes.close_time, found.rows
         counts = self._whole
         if len(counts) == 0 or counts[0] != closes.shape[1]:
@@ -312,8 +311,7 @@ class CachedListQuery:
             for place, (bars, _) in rows.rolled.items()
         }
         kept = rows.kept(counts, times, self._timeframe)
-        # The frame may share the memory of the rows.
-        noted = rows.epochs, rows.newest, rows.ends.copy(), counts, times, rolled
+        noted = rows.epochs, rows.newest, ends, counts, times, rolled
         return CutRecord(self._facts, *noted, found.late, kept, found.closed)
 
     def _check_rows(
