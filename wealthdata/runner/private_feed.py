@@ -19,7 +19,6 @@ from shmfeed import create
 from shmfeed.bar import StreamKey, duration
 from shmfeed.errors import FeedLostError
 from shmfeed.identity import FeedIdentity
-from shmfeed.layout import State
 from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter
 
@@ -49,7 +48,6 @@ class PrivateFeed:
         streams: The streams that it carries.
         history: The closed bars that a reader can ask for.
         identity: The identity of the rows, None if it is not known.
-        state: The state of the connection at first.
 
     Attributes:
         name: The name of the segment.
@@ -63,11 +61,10 @@ class PrivateFeed:
         streams: Collection[StreamKey],
         history: int,
         identity: FeedIdentity | None = None,
-        state: State = "connected",
     ) -> None:
         self.name = f"replay-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(2)}"
         self._streams, self._history = tuple(streams), history
-        self._identity, self._state = identity, state
+        self._identity = identity
         self._lock = threading.Lock()
         self._venue_now: int | None = None
         self._lost: FeedLostError | None = None
@@ -81,7 +78,6 @@ class PrivateFeed:
             self.name,
             self._history,
             max_streams=max(1, len(self._streams)),
-            state=self._state,
             streams=self._streams,
             identity=self._identity,
         )

@@ -132,9 +132,8 @@ class FramePlayer:
         codec = contents.codec
         host = urlsplit(session.url).hostname or ""
         identity = make_identity(codec.name, codec.market_type, [host] if host else [])
-        self.feed = PrivateFeed(
-            self.streams, settings.history, identity, state="disconnected"
-        )
+        # It begins as connected: reads of `initialize` find no row, and are not stale.
+        self.feed = PrivateFeed(self.streams, settings.history, identity)
         self._has_notes = session.has_notes
         self._events: Iterator[RecordedEvent] = session.events()
         self._next = next(self._events, None)

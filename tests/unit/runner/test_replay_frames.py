@@ -56,6 +56,14 @@ def test_frames_are_played_to_the_bars_of_a_feeder(tmp_path):
     assert (last.attrs["due"], last.attrs["health"]) == (0, "live")
 
 
+def test_a_read_before_the_first_step_is_not_stale(tmp_path):
+    path = write_frames(tmp_path / "r.frames", [final(0)], STREAMS[:1])
+    with ReplayMode(RunRequest(("AAA",), ("1m",)), path):
+        frame = wealthdata.get_price("AAA", frequency="1m", on_stale="raise")
+    assert len(frame) == 0
+    assert frame.attrs["shmfeed"].health == "waiting"
+
+
 def test_a_step_waits_for_a_symbol_as_it_does_live(tmp_path):
     frames = [
         final(0),
