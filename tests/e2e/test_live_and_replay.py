@@ -72,14 +72,18 @@ def record_live(strategies, feed, folder, protocol):
         manager.configure(symbols=SYMBOLS, **settings)
         try:
             manager.start(timeout=20)
-            child = subprocess.Popen(
+            with subprocess.Popen(
                 command("run", *strategies, *STREAMS, "--feed", feed, "--record", live),
                 stderr=subprocess.PIPE,
                 text=True,
-            )
-            until(lambda: len(decisions(live)) >= 3 * (len(SYMBOLS) + 1), 60.0)
-            child.send_signal(signal.SIGTERM)
-            _, said = child.communicate(timeout=30)
+            ) as child:
+                try:
+                    wanted = 3 * (len(SYMBOLS) + 1)
+                    until(lambda: len(decisions(live)) >= wanted, 60.0)
+                    child.send_signal(signal.SIGTERM)
+                    _, said = child.communicate(timeout=30)
+                finally:
+                    child.kill()
             assert child.returncode == 0, said
         finally:
             manager.stop()

@@ -9,6 +9,8 @@ from support.runs import START, Outcome, Runs, bar, minutes
 import shmfeed
 import wealthdata
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_VENUE, UNCONFIRMED, Bar
+from wealthdata.runner import loop
+from wealthdata.runner.running import moment_of
 
 pytest_plugins = ["support.runs_fixture", "support.strategy_process"]
 
@@ -36,6 +38,21 @@ def reads():
 """
 
 
+EACH_READ = (
+    READS
+    + """
+def handle_bar(context, bar):
+    found = {*reads(), context.history("AAA", 5, "1m")[-1].close}
+    assert found == {bar.close}, found
+
+def before_trading_start(context):
+    with ThreadPoolExecutor(1) as pool:
+        found = set(pool.submit(lambda: list(reads())).result())
+    assert found == {11.0}, found
+"""
+)
+
+
 @pytest.fixture
 def feed(strategy: str) -> Iterator[str]:
     """Write a live feed of AAA whose bars no backtest may see."""
@@ -50,21 +67,18 @@ def feed(strategy: str) -> Iterator[str]:
 @pytest.mark.usefixtures("feed")
 class TestNothingElse:
     def test_each_read_sees_the_newest_bar_of_the_file(self, runs: Runs) -> None:
-        source = (
-            READS
-            + """
-def handle_bar(context, bar):
-    found = {*reads(), context.history("AAA", 5, "1m")[-1].close}
-    assert found == {bar.close}, found
-
-def before_trading_start(context):
-    with ThreadPoolExecutor(1) as pool:
-        found = set(pool.submit(lambda: list(reads())).result())
-    assert found == {11.0}, found
-"""
-        )
-        found = runs.backtest(source, bars=minutes(5))
+        found = runs.backtest(EACH_READ, bars=minutes(5))
         assert found.code == 0, found.errors
+
+    def test_a_clock_that_is_ahead_would_be_seen(
+        self, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Control of the one above."""
+        monkeypatch.setattr(loop, "moment_of", lambda at: moment_of(at + 60_000))
+        found = runs.backtest(EACH_READ, bars=minutes(5))
+        assert found.code == 1
+        assert "AssertionError" in found.errors
+        assert "12.0" in found.errors
 
     def test_threads_timers_tasks_and_processes(self, runs: Runs) -> None:
         """Those that have lost the context read nothing, and never the feed."""
