@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, Self
 
 from shmfeed.health import Health, health_rank
-from wealthdata.kept_bars import BarsRead, Origin
+from wealthdata.kept_bars import ORIGIN_KEYS, BarsRead, Origin
 
 KEYS = (
     "source",
@@ -126,6 +126,11 @@ class FrameAttrs(dict[str, Any]):
         """
         record = getattr(self, "_record", True)
         return record if isinstance(record, bool) else record.valid
+
+    @property
+    def keeps_rows(self) -> bool:
+        """True if these attrs, which `make_attrs` has made, hold a frame's rows."""
+        return self._base is not None
 
     def keep_alive(self, base: object) -> None:
         """Hold a reference to `base` for the lifetime of these attrs."""
@@ -272,6 +277,7 @@ def make_attrs(record: Record | bool, values: dict[str, Any]) -> FrameAttrs:
     attrs = FrameAttrs(PLAIN)
     dict.update(attrs, values)
     attrs._record = record
+    attrs._base = None
     return attrs
 
 
@@ -323,7 +329,7 @@ def record_of(attrs: FrameAttrs) -> Any:
 
 def origin_of(attrs: FrameAttrs) -> Origin:
     """Return the origin of a frame's bars, without their stream."""
-    return Origin(*(attrs[key] for key in ("feed", "identity", "source", "rolled")))
+    return Origin(*(attrs[key] for key in ORIGIN_KEYS))
 
 
 def bars_of(attrs: FrameAttrs) -> list[BarsRead]:

@@ -31,6 +31,7 @@ from wealthdata.kept_bars import (
 
 _MASKS = (UNCONFIRMED, POLLED, REVISED)
 _NOT_KNOWN = (None, None, None)
+_BAR_BYTES = 8 * (1 + VALUES)
 Counts = tuple[int, ...] | tuple[None, ...]
 
 
@@ -267,15 +268,23 @@ class ContextFacts:
 
 
 class ContextRecord:
-    """The notes of a read about rows of a context."""
+    """The notes of a read about rows of a context, which nothing changes."""
 
-    __slots__ = ("kept", "stream")
+    __slots__ = ("_columns", "_first", "_last", "stream")
     facts = ContextFacts()
     valid = True
 
-    def __init__(self, stream: StreamKey, kept: KeptBars) -> None:
+    def __init__(
+        self, stream: StreamKey, columns: BarColumns, first: int, last: int
+    ) -> None:
         self.stream = stream
-        self.kept = kept
+        self._columns = columns
+        self._first = first
+        self._last = last
+
+    @property
+    def kept(self) -> KeptBars:
+        return keep_bars(self._columns, self._first, self._last)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -283,7 +292,7 @@ class ContextRecord:
 
     @property
     def nbytes(self) -> int:
-        return self.kept.nbytes
+        return (self._last - self._first) * _BAR_BYTES
 
 
 class CutFacts:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from shmfeed.bar import Bar
 from wealthdata import price_table
 from wealthdata.kept_bars import Noted, Origin
-from wealthdata.read_log import Read, ReadLog, acting
+from wealthdata.read_log import ReadLog, acting
 
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 
@@ -153,9 +153,9 @@ def current_record() -> TaskRecord:
     return _of_executor if in_executor else _of_thread.record
 
 
-def log_read(origin: Origin, record: Noted) -> None:
+def log_read(attrs: dict[str, Any], record: Noted) -> None:
     """Note a read of the current task for its next decision."""
-    current_record().log.add(Read(origin, record))
+    current_record().log.add(attrs, record)
 
 
 def logs_of_decision() -> list[ReadLog]:

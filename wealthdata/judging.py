@@ -9,7 +9,7 @@ from typing import Any
 
 from shmfeed.bar import StreamKey
 from wealthdata.attachment import selected_feed
-from wealthdata.attrs import FrameAttrs, make_attrs, origin_of, record_of
+from wealthdata.attrs import FrameAttrs, make_attrs, record_of
 from wealthdata.columns import BarColumns, count_missing, from_bars
 from wealthdata.completeness import Window, check_rows
 from wealthdata.facts import (
@@ -27,7 +27,7 @@ from wealthdata.freshness import (
     warn_of_lost,
 )
 from wealthdata.handed import current_record, log_read
-from wealthdata.kept_bars import keep_bars
+from wealthdata.kept_bars import ORIGIN_KEYS, keep_bars
 from wealthdata.merge import FoundBars, Sources, behind_of
 from wealthdata.reactions import Reactions
 from wealthdata.read_log import tracked
@@ -139,7 +139,7 @@ def attrs_of(
     if found.ring is None or _is_context_alone(found, sources):
         if not sources.backtest and first < last:
             values["due"] = due_of_context(found.newest, request.now, key[1])
-        return make_attrs(ContextRecord(key, keep_bars(bars, first, last)), values)
+        return make_attrs(ContextRecord(key, bars, first, last), values)
     window = first, last - forming
     noted = found.epoch, values["age"], found.newest
     keeps = tracked or not found.shared
@@ -150,4 +150,5 @@ def attrs_of(
 
 def log_frame(attrs: FrameAttrs) -> None:
     """Note the read of a frame for the next decision of the current task."""
-    log_read(origin_of(attrs), record_of(attrs))
+    told = {key: attrs[key] for key in ORIGIN_KEYS} if attrs.keeps_rows else attrs
+    log_read(told, record_of(attrs))

@@ -24,6 +24,9 @@ class Origin(NamedTuple):
     timeframe: str = ""
 
 
+ORIGIN_KEYS = ("feed", "identity", "source", "rolled")  # in attrs
+
+
 class KeptBars(NamedTuple):
     """Bars in private memory: int64 open times, float64 (5, n) values.
 

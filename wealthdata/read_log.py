@@ -5,11 +5,12 @@ reads, of the ring's bars by their numbers alone, for the first decision.
 """
 
 import threading
+from collections import deque
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from shmfeed.bar import Bar
-from wealthdata.kept_bars import Noted, Origin
+from wealthdata.kept_bars import ORIGIN_KEYS, Noted, Origin
 
 # The reasons for which the reads of this process are tracked. The C core serves no
 # read while there are any.
@@ -60,10 +61,11 @@ class ReadLog:
     Thread safety: any thread may call any method.
     """
 
-    __slots__ = ("_bytes", "_dropped", "_handed", "_lock", "_reads")
+    __slots__ = ("_bytes", "_dropped", "_handed", "_latest", "_lock", "_reads")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._latest: deque[tuple[dict[str, Any], Noted]] = deque()
         self._reads: dict[tuple[Any, ...], Read] = {}
         self._handed: dict[tuple[Origin, int], Bar] = {}
         self._bytes = 0
@@ -78,10 +80,27 @@ class ReadLog:
                 del self._handed[next(iter(self._handed))]
                 self._dropped += 1
 
-    def add(self, read: Read) -> None:
-        """Add a read. It replaces an earlier one of the same window."""
+    def add(self, attrs: dict[str, Any], record: Noted) -> None:
+        """Add the read of a frame with these attrs.
+
+        In a tracked process it replaces an earlier one of the same window. Another one
+        keeps its latest reads, and looks at them when it decides.
+        """
+        if tracked:
+            self._replace(Read(_origin_of(attrs), record))
+            return
+        nbytes = record.nbytes
+        with self._lock:
+            self._latest.append((attrs, record))
+            self._bytes += nbytes
+            while len(self._latest) > 1 and (
+                len(self._latest) > UNTRACKED.reads or self._bytes > UNTRACKED.bytes
+            ):
+                self._bytes -= self._latest.popleft()[1].nbytes
+                self._dropped += 1
+
+    def _replace(self, read: Read) -> None:
         key = (*read.origin, *read.record.key)
-        limit = TRACKED if tracked else UNTRACKED
         with self._lock:
             earlier = self._reads.pop(key, None)
             if earlier is not None:
@@ -89,7 +108,7 @@ class ReadLog:
             self._reads[key] = read
             self._bytes += read.record.nbytes
             while len(self._reads) > 1 and (
-                len(self._reads) > limit.reads or self._bytes > limit.bytes
+                len(self._reads) > TRACKED.reads or self._bytes > TRACKED.bytes
             ):
                 oldest = self._reads.pop(next(iter(self._reads)))
                 self._bytes -= oldest.record.nbytes
@@ -98,10 +117,16 @@ class ReadLog:
     def take(self) -> Taken:
         """Return what the log has, and forget it."""
         with self._lock:
-            taken = Taken(list(self._reads.values()), {}, self._dropped)
+            latest = [Read(_origin_of(attrs), record) for attrs, record in self._latest]
+            taken = Taken([*latest, *self._reads.values()], {}, self._dropped)
+            self._latest.clear()
             for (origin, _), bar in self._handed.items():
                 taken.handed.setdefault(origin, []).append(bar)
             self._reads.clear()
             self._handed.clear()
             self._bytes = self._dropped = 0
         return taken
+
+
+def _origin_of(attrs: dict[str, Any]) -> Origin:
+    return Origin(*(attrs[key] for key in ORIGIN_KEYS))

@@ -619,7 +619,7 @@ def test_a_process_that_does_not_decide_keeps_few_reads(filled: FeedWriter):
         get_price(SYMBOL, count=count % 30 + 1, copy=True)
         get_price(SYMBOL, start_date=START + count * 1000)
     log = current_record().log
-    assert 0 < len(log._reads) <= read_log.UNTRACKED.reads
+    assert 0 < len(log._latest) <= read_log.UNTRACKED.reads
     assert log._bytes <= read_log.UNTRACKED.bytes
 
 
