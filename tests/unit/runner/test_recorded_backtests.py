@@ -51,7 +51,6 @@ def handle_data(context, data):
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
-    read_log.tracked.clear()
     choices.forget_choices()
 
 
