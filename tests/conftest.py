@@ -78,8 +78,9 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         files._known.clear()  # another test's secrets would be masked
     before = census.take()
     yield
-    if (log := sys.modules.get("wealthdata.read_log")) is not None:
-        log.tracked.clear()  # after a decision, or a run that was recorded
+    if (receipts := sys.modules.get("wealthdata.receipts")) is not None:
+        receipts.tracked.clear()  # after a decision, or a run that was recorded
+        receipts.forget_reads()
     # Drop the values of finished fixtures: a mapping holds a descriptor.
     getattr(request.node, "funcargs", {}).clear()
     left = census.leftovers(before)

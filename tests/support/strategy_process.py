@@ -8,7 +8,7 @@ from support.numbered_bars import SYMBOL
 import wealthdata
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
-from wealthdata import attachment, choices, contexts_in_force, receipts
+from wealthdata import attachment, choices, contexts_in_force
 
 
 @pytest.fixture
@@ -21,7 +21,6 @@ def strategy(
     choices.forget_choices()
     wealthdata.use(feed=feed_name)
     yield feed_name
-    receipts.forget_reads()
     choices.forget_choices()
     wealthdata.clear_context()
     wealthdata.clear_data_adapter()

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from support.recorded_decisions import (
 
 from shmfeed.errors import BadArgumentError, RecordingError
 from wealthdata import decide
-from wealthdata.receipts import digest_of, forget_reads
+from wealthdata.receipts import digest_of
 from wealthdata.runner import recording as recordings
 from wealthdata.runner.recorded_bars import RecordedBars
 from wealthdata.runner.recorded_run import read_recording
@@ -43,12 +43,6 @@ from wealthdata.runner.recording import (
 @pytest.fixture
 def run(tmp_path: Path) -> RunDescription:
     return describe_run(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def reads_are_forgotten() -> Iterator[None]:
-    yield
-    forget_reads()
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path, run: RunDescription):
