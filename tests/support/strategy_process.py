@@ -8,7 +8,13 @@ from support.numbered_bars import SYMBOL
 import wealthdata
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
-from wealthdata import attachment, choices, contexts_in_force
+from wealthdata import (
+    attachment,
+    choices,
+    completeness,
+    contexts_in_force,
+    freshness,
+)
 
 
 @pytest.fixture
@@ -19,6 +25,8 @@ def strategy(
     monkeypatch.delenv("SHMFEED_FEED", raising=False)
     monkeypatch.delenv("SHMFEED_COPY", raising=False)
     choices.forget_choices()
+    freshness.outages.clear()  # of another test's streams, as of a conformance case
+    completeness.troubles.clear()
     wealthdata.use(feed=feed_name)
     yield feed_name
     choices.forget_choices()
