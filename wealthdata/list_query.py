@@ -32,13 +32,12 @@ from wealthdata.freshness import (
     warn_of_lost,
 )
 from wealthdata.handed import TaskRecord, current_record
-from wealthdata.kept_bars import Origin
+from wealthdata.kept_bars import ORIGIN_KEYS
 from wealthdata.labels import Labels
 from wealthdata.list_rows import FeedPart, ListRows, join_rows, shown_rows
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.reactions import Reactions
-from wealthdata.read_log import Read
 from wealthdata.request import (
     PriceRequest,
     ReadArguments,
@@ -120,7 +119,12 @@ class CachedListQuery:
         self._identities = join_names(part.feeder.identity for part in self._parts)
         self._feeds = join_names(part.feed.name for part in self._parts)
         self._rolled = join_names(ring.source.timeframe for ring in rolled)
-        self._origin = Origin(self._feeds, self._identities, "live", self._rolled)
+        self._told = self._attrs_told()
+
+    def _attrs_told(self) -> dict[str, Any]:
+        """Return what the attrs of each frame say of the origin of its rows."""
+        told = self._feeds, self._identities, "live", self._rolled
+        return dict(zip(ORIGIN_KEYS, told, strict=True))
 
     def prepared(self) -> PreparedRead | None:
         """Return what the C core needs for this read, or None if it cannot serve it."""
@@ -169,7 +173,7 @@ class CachedListQuery:
         frame = self._frame(
             found, record, request.limit, labels, status, behind, reactions
         )
-        task.log.add(Read(self._origin, record))
+        task.log.add(self._told, record)
         return frame
 
     def _warn_of_unknown(self) -> None:
