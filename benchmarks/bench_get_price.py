@@ -135,10 +135,11 @@ def by_python(feed: str) -> GetPrice:
 
 
 def bare(feed: str) -> GetPrice:
-    """Return `by_python` with the making of attrs removed from a cached query."""
+    """Return `by_python` without attrs in a cached query: not made, and not logged."""
     nothing = query.make_attrs(True, {})
     query.make_attrs = lambda bars, values: nothing
     query.CachedQuery._values = lambda *_: {}
+    query.log_frame = lambda _: None
     get_price = by_python(feed)
     for _ in range(2):  # the first call caches its query for the second
         frame = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
