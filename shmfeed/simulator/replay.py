@@ -107,7 +107,8 @@ class RecordedSession:
             with Path(path).open("rb") as file:
                 first = file.readline(1 << 16)
         except OSError as error:
-            raise BadArgumentError(f"cannot read {self.path!r}: {error}") from None
+            reason = error.strerror or str(error)
+            raise BadArgumentError(f"cannot read {self.path!r}: {reason}") from None
         if b"://" not in first:
             raise BadArgumentError(
                 f"{self.path!r} does not begin with a line with the URL"

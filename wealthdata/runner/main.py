@@ -35,7 +35,7 @@ from wealthdata.runner.report import tell
 from wealthdata.runner.run_context import RunContext, run_params
 from wealthdata.runner.running import RunningStrategy, moment_of
 from wealthdata.runner.schedule import Schedule
-from wealthdata.runner.steps import Mode
+from wealthdata.runner.steps import Mode, RunRequest
 from wealthdata.runner.strategy_file import load_strategy
 from wealthdata.runner.strategy_log import StrategyLog
 from wealthdata.runner.watch import StoppedError, Watch
@@ -87,7 +87,7 @@ def _stopped(stop: StoppedError, options: RunOptions) -> int:
 def _summarize(
     options: RunOptions, loop: Loop, strategies: Iterable[RunningStrategy]
 ) -> None:
-    source = options.source or f"feed {options.request.feed or 'of this process'}"
+    source = options.source or _feeds_of(options.request)
     steps = counted(loop.steps, "close time")
     span = ""
     if loop.first is not None and loop.last is not None:
@@ -96,6 +96,14 @@ def _summarize(
     for strategy in strategies:
         if strategy.failures:
             tell(f"{strategy.label}: {counted(strategy.failures, 'failure')}")
+
+
+def _feeds_of(request: RunRequest) -> str:
+    """Return the feeds of a live run in words."""
+    default = request.feed or current_choices().feed or "none"
+    named = (symbol.partition("@")[2] or default for symbol in request.symbols)
+    names = tuple(dict.fromkeys(named))
+    return f"feed{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 def _mode_of(options: RunOptions) -> Mode:
