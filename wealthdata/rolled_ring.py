@@ -16,6 +16,7 @@ from shmfeed.bar import (
     StreamKey,
     Timeframe,
     close_time,
+    duration,
     floor,
     grid_steps,
 )
@@ -104,6 +105,11 @@ class RolledRing:
     def epoch(self) -> int:
         """The epoch of the source."""
         return self.source.epoch
+
+    @property
+    def group_rows(self) -> int:
+        """The number of the source's bars in a whole group, of a nominal month."""
+        return duration(self._timeframe) // duration(self.source.timeframe)
 
     def status(self) -> RingStatus:
         """Return the status of the source, judged by this timeframe."""

@@ -24,7 +24,7 @@ from wealthdata.choices import use
 from wealthdata.events import Closed
 from wealthdata.following import follow
 from wealthdata.freshness import name_feeds
-from wealthdata.runner.report import tell
+from wealthdata.runner.report import tell, tell_shortages
 from wealthdata.runner.step_assembly import StepAssembly, ignore_behind
 from wealthdata.runner.steps import Event, RunRequest, Step
 from wealthdata.securities import check_securities
@@ -123,6 +123,9 @@ class LiveMode:
                     f"the run waits for the feeder of feed {name!r}, which is dead; see"
                     f" `shmfeed status --feed {name}`"
                 )
+        for stream in self._streams.values():
+            stream.find(attached_feed(stream.id[0]))
+        tell_shortages(self._streams.values())
 
     @staticmethod
     def _is_dead(stream: AwaitedStream) -> bool:

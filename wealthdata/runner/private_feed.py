@@ -6,24 +6,28 @@ however old the bars are and however slow the strategy is.
 """
 
 import os
+import re
 import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from shmfeed import create
 from shmfeed.bar import StreamKey, duration
-from shmfeed.errors import FeedLostError
+from shmfeed.errors import FeedLostError, SegmentError
 from shmfeed.identity import FeedIdentity
+from shmfeed.segment.inventory import take_inventory
 from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import remove_unheld
 from shmfeed.writer import FeedWriter
 
 _BEAT_SECONDS = 0.2  # a bar of a second is not due meanwhile
 _SILENCE_SECONDS = 10 * 365 * 86_400.0  # no stream is silent for too long
+_NAME = re.compile(r"replay-\d+-\d+-[0-9a-f]{4}")
 _numbers = count(1)
 
 
@@ -42,7 +46,7 @@ class Moment(NamedTuple):
 class PrivateFeed:
     """A context manager: entering creates the segment, leaving removes it.
 
-    A process that is killed leaves it to `shmfeed clean`.
+    A process that is killed leaves it to the next replay, or to `shmfeed clean`.
 
     Args:
         streams: The streams that it carries.
@@ -74,6 +78,7 @@ class PrivateFeed:
         )
 
     def __enter__(self) -> Self:
+        _sweep()
         self.writer = create(
             self.name,
             self._history,
@@ -129,3 +134,15 @@ class PrivateFeed:
                 except FeedLostError as error:
                     self._lost = error
                     return
+
+
+def _sweep() -> None:
+    """Remove what replays that were killed have left; those that run stay."""
+    names, _ = take_inventory()
+    for name in names:
+        if not _NAME.fullmatch(name):
+            continue
+        where = place(name)
+        with suppress(SegmentError, OSError):  # the next replay tries again
+            if remove_unheld(where):
+                where.lock.unlink(missing_ok=True)

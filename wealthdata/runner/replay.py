@@ -33,7 +33,7 @@ from wealthdata.runner.feed_files import files_by_feed, split_feed
 from wealthdata.runner.private_feed import Moment, PrivateFeed
 from wealthdata.runner.replayed_bars import BarPlayer
 from wealthdata.runner.replayed_frames import FramePlayer
-from wealthdata.runner.report import tell
+from wealthdata.runner.report import tell, tell_shortages
 from wealthdata.runner.step_assembly import StepAssembly, ignore_behind
 from wealthdata.runner.steps import Event, RunRequest, Step
 from wealthdata.securities import check_securities
@@ -188,6 +188,7 @@ class ReplayMode:
                 stream = FollowedStream(feed, each, timeframe)
                 stream.find(attached_feed(feed))
                 found.append(stream)
+        tell_shortages(found)
         return found
 
     def _next_due(self) -> tuple[float, _Player | None]:

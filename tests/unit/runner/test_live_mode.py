@@ -16,6 +16,7 @@ from wealthdata.attachment import detach
 from wealthdata.events import Health
 from wealthdata.runner import live
 from wealthdata.runner.live import LiveMode
+from wealthdata.runner.main import main
 from wealthdata.runner.steps import RunRequest, Step
 
 MINUTE = 60_000
@@ -224,3 +225,24 @@ def test_a_process_that_reads_no_feed_is_refused(choice, monkeypatch):
         LiveMode(RunRequest(("A",), ("1m",))),
     ):
         pass
+
+
+def test_the_summary_names_the_feed_that_was_chosen(
+    feed_name, tmp_path, monkeypatch, capsys
+):
+    strategy = tmp_path / "leaves.py"
+    strategy.write_text(
+        "def initialize(context):\n    exit()\n\ndef handle_bar(context, bar): pass\n"
+    )
+    monkeypatch.setenv("SHMFEED_FEED", feed_name)
+    arguments = ["run", str(strategy), "--symbols", "A", "--frequency", "1m"]
+    with Feed(feed_name, ["A"]):
+        assert main(arguments) == 0
+    assert f"wealthdata: live of feed {feed_name}: 0" in capsys.readouterr().err
+
+
+def test_a_history_too_short_for_a_bar_is_told(feed_name, capsys):
+    request = RunRequest(("A",), ("1d",), feed_name)
+    with Feed(feed_name, ["A"]), LiveMode(request) as mode:
+        mode._find_feeds()
+    assert "the feed keeps 1000, so that no bar of it closes" in capsys.readouterr().err

@@ -218,7 +218,7 @@ with ReplayMode(RunRequest(("AAA",), ("1m",)), sys.argv[1]) as mode:
 """
 
 
-def test_what_a_killed_replay_leaves_is_swept(two):
+def test_the_next_replay_sweeps_what_a_killed_one_has_left(two):
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, two],
         stdin=subprocess.PIPE,
@@ -226,19 +226,42 @@ def test_what_a_killed_replay_leaves_is_swept(two):
         text=True,
     )
     assert child.stdout.readline() == "begun\n"
+    mine = f"*replay-{child.pid}-*"
+    request = RunRequest(("AAA",), ("1m",))
+    with ReplayMode(request, two):  # one that runs stays
+        assert len([*Path("/dev/shm").glob(mine)]) == 1
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    left = list(Path("/dev/shm").glob(f"shmfeed.*.replay-{child.pid}-*"))
-    assert len(left) == 1
-    name = left[0].name.split(".", 2)[2]
-    subprocess.run(
-        [sys.executable, "-m", "shmfeed", "clean", "--feed", name],
-        check=True,
-        capture_output=True,
-    )
-    assert not left[0].exists()
-    for lock in Path("/dev/shm").glob(f"shmfeed-*/{name}*"):
-        lock.unlink()
+    with ReplayMode(request, two):
+        assert not [*Path("/dev/shm").glob(mine), *Path("/dev/shm").glob(f"*/{mine}")]
+
+
+def test_a_replay_leaves_feeds_with_a_similar_name(two, feed_name):
+    name = f"replay-{feed_name}"
+    shmfeed.create(name, 16).close()
+    with ReplayMode(RunRequest(("AAA",), ("1m",)), two):
+        shmfeed.attach(name).close()
+    shmfeed.create(name, 16).close(unlink=True)
+
+
+@pytest.mark.parametrize(
+    ("history", "timeframe", "lacks"),
+    [
+        ("59", "1h", "AAA 1h is made of 60 bars of 1m, and the feed keeps 59"),
+        ("60", "1h", ""),
+        ("1000", "1d", "AAA 1d is made of 1440 bars of 1m, and the feed keeps 1000"),
+        ("59", "1m", ""),
+    ],
+)
+def test_a_history_too_short_for_a_bar_is_told(
+    two, capsys, monkeypatch, history, timeframe, lacks
+):
+    monkeypatch.setenv("SHMFEED_HISTORY", history)
+    with ReplayMode(RunRequest(("AAA",), (timeframe,)), two) as mode:
+        list(mode.steps())
+    told = capsys.readouterr().err
+    assert lacks in told
+    assert ("no bar of it closes" in told) == bool(lacks)
 
 
 @pytest.mark.parametrize(
