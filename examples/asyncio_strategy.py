@@ -5,6 +5,7 @@ SHMFEED_FEED=default python examples/asyncio_strategy.py 1m BTCUSDT ETHUSDT
 
 import asyncio
 import sys
+from contextlib import suppress
 
 import wealthdata
 from wealthdata import Closed, Gap, Health, Revised
@@ -33,4 +34,5 @@ async def main(frequency, *symbols):
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main(*sys.argv[1:]))

@@ -158,6 +158,10 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _damaged(path: Path, line: int, reason: str) -> BadArgumentError:
+    if line == 1:
+        return BadArgumentError(
+            f"{path} is not a recording of decisions; its first line: {reason}"
+        )
     return BadArgumentError(f"{path}, line {line} is damaged: {reason}")
 
 

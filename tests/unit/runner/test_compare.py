@@ -360,7 +360,7 @@ def test_files_that_cannot_be_read_exit_with_2(compared: Compared) -> None:
     damaged.write_text(Path(a).read_text().replace('"receipts"', '"bars"', 1))
     for wrong, message in (
         (str(compared._folder / "gone"), "No such file"),
-        (compared.run.strategies[0], "line 1 is damaged"),
+        (compared.run.strategies[0], "is not a recording of decisions"),
         (str(damaged), "damaged.jsonl, line 2 is damaged"),
     ):
         for pair in ((a, wrong), (wrong, a)):
