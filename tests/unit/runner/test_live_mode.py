@@ -16,7 +16,6 @@ from wealthdata.attachment import detach
 from wealthdata.events import Health
 from wealthdata.runner import live
 from wealthdata.runner.live import LiveMode
-from wealthdata.runner.main import main
 from wealthdata.runner.steps import RunRequest, Step
 
 MINUTE = 60_000
@@ -227,18 +226,16 @@ def test_a_process_that_reads_no_feed_is_refused(choice, monkeypatch):
         pass
 
 
-def test_the_summary_names_the_feed_that_was_chosen(
-    feed_name, tmp_path, monkeypatch, capsys
-):
-    strategy = tmp_path / "leaves.py"
-    strategy.write_text(
-        "def initialize(context):\n    exit()\n\ndef handle_bar(context, bar): pass\n"
+def test_the_summary_names_the_feed_that_was_chosen(feed_name, runs, monkeypatch):
+    strategy = runs.write(
+        "leaves.py",
+        "def initialize(context):\n    exit()\n\ndef handle_bar(context, bar): pass\n",
     )
     monkeypatch.setenv("SHMFEED_FEED", feed_name)
-    arguments = ["run", str(strategy), "--symbols", "A", "--frequency", "1m"]
     with Feed(feed_name, ["A"]):
-        assert main(arguments) == 0
-    assert f"wealthdata: live of feed {feed_name}: 0" in capsys.readouterr().err
+        found = runs(["run", strategy, "--symbols", "A", "--frequency", "1m"])
+    assert found.code == 0
+    assert f"wealthdata: live of feed {feed_name}: 0 close times" in found.errors
 
 
 def test_a_history_too_short_for_a_bar_is_told(feed_name, capsys):
