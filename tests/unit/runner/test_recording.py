@@ -346,10 +346,19 @@ DAMAGED: list[tuple[Callable[[list[str]], None], str]] = [
         r"d.jsonl is not a recording of decisions; `python -m wealthdata run",
     ),
     (put(0, "[]"), "is not a recording"),
-    (put(0, "open_time,close"), r"not a recording of decisions; its first line: Expecting value"),
+    (
+        put(0, "open_time,close"),
+        r"not a recording of decisions; its first line: Expecting value",
+    ),
     (change(0, version=2), "is a recording of version 2; this package reads version 1"),
-    (change(0, strategies=None), "not a recording of decisions; its first line: it is no header: KeyError"),
-    (change(0, symbols=3), "not a recording of decisions; its first line: it is no header: TypeError"),
+    (
+        change(0, strategies=None),
+        "not a recording of decisions; its first line: it is no header: KeyError",
+    ),
+    (
+        change(0, symbols=3),
+        "not a recording of decisions; its first line: it is no header: TypeError",
+    ),
     (put(2, '{"time": 1'), r"d.jsonl, line 3 is damaged: Expecting ',' delimiter"),
     (put(2, ""), "line 3 is damaged"),
     (put(2, "\xff"), "line 3 is damaged"),
