@@ -80,7 +80,7 @@ def test_a_start_brings_history_before_the_first_bar(manager, feed_name):
             until(lambda: ring.count)
             assert len(rows_of(feed)) >= 50
             until(lambda: not flags_of(feed)[-1] & BACKFILLED)
-            assert differences(feed, venue) == ([], [])
+            until(lambda: differences(feed, venue) == ([], []))
             assert not (flags_of(feed) & (AFTER_GAP | UNCONFIRMED)).any()
             assert feed.gaps() == []
             until(lambda: health(feed) == "live")
@@ -98,7 +98,7 @@ def test_an_outage_is_filled_before_the_stream_is_live_again(manager, feed_name)
             venue.refuse(False)
             until(lambda: manager.get_status()["reconnects"], timeout=20)
             await_bars(feed, 2)
-            assert differences(feed, venue) == ([], [])
+            until(lambda: differences(feed, venue) == ([], []))
             assert feed.gaps() == []
             assert feed.status()["gaps"] == 0
 
@@ -200,7 +200,7 @@ def test_bars_that_the_venue_lacks_are_given_up_with_a_reason(manager, feed_name
         start(manager, venue)
         with shmfeed.attach(feed_name, timeout=10) as feed:
             until(lambda: any(h.state == "given_up" for h in feed.gaps()), timeout=40)
-            assert differences(feed, venue) == ([], [])
+            until(lambda: differences(feed, venue) == ([], []))
 
 
 def test_an_unknown_symbol_is_refused_and_named(manager, feed_name):
