@@ -219,6 +219,14 @@ def close_time(open_time: int, timeframe: str) -> int:
     return _month_start(_month_number(open_time) + 1)
 
 
+def close_times(opens: "NDArray[np.int64]", timeframe: str) -> "NDArray[np.int64]":
+    """Return the ends of the bars that open at these times: int64 (n,), ms UTC."""
+    length = step(timeframe)
+    if length:
+        return opens + length
+    return np.array([close_time(at, timeframe) for at in opens.tolist()], np.int64)
+
+
 def floor(time: int, timeframe: str, phase: int = 0) -> int:
     """Return the open_time of the bar that contains `time`, ms UTC.
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import FREE_PHASE, LAST_TIME, close_time, on_grid, step
+from shmfeed.bar import FREE_PHASE, LAST_TIME, close_times, on_grid, step
 from shmfeed.history.interface import Block, HistoryError
 from shmfeed.layout import C_FLAGS, C_FLOATS, COLUMNS
 
@@ -38,7 +38,7 @@ def check_rows(rows: Sequence[Row] | NDArray[np.float64], timeframe: str) -> Blo
         return empty_block()
     table = np.array(rows, np.float64).T
     opens = _check_times(table[_OPEN_TIME], timeframe)
-    closes = _close_times(opens, timeframe)
+    closes = close_times(opens, timeframe)
     stated = table[_CLOSE_TIME]
     is_as_long = (stated == closes) | (stated == closes - 1) | (stated == 0)
     _refuse(~is_as_long, opens, f"not as long as {timeframe}")
@@ -98,13 +98,6 @@ def _on_grid(opens: NDArray[np.int64], timeframe: str) -> NDArray[np.bool_]:
     first = int(opens[0])
     good = (opens - first) % length == 0
     return good if on_grid(first, timeframe, phase) else np.zeros_like(good)
-
-
-def _close_times(opens: NDArray[np.int64], timeframe: str) -> NDArray[np.int64]:
-    length = step(timeframe)
-    if length:
-        return opens + length
-    return np.array([close_time(one, timeframe) for one in opens.tolist()], np.int64)
 
 
 def _check_values(table: NDArray[np.float64], opens: NDArray[np.int64]) -> None:

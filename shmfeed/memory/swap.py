@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import close_time, step
+from shmfeed.bar import close_times
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     COLUMNS,
@@ -219,7 +219,7 @@ def _checked_cells(rows: object, timeframe: str) -> Cells:
     opens, closes = cells[_OPEN_TIME], cells[_CLOSE_TIME]
     wrong = (opens < 0) | (opens >= TIME_LIMIT)
     wrong[1:] |= opens[1:] <= opens[:-1]
-    wrong[~wrong] |= closes[~wrong] != _close_times(opens[~wrong], timeframe)
+    wrong[~wrong] |= closes[~wrong] != close_times(opens[~wrong], timeframe)
     if wrong.any():
         row = int(wrong.argmax())
         raise BadArgumentError(
@@ -234,10 +234,3 @@ def _described(rows: object) -> str:
     if isinstance(rows, np.ndarray):
         return f"{rows.dtype} of shape {rows.shape}"
     return repr_short(rows)
-
-
-def _close_times(opens: Cells, timeframe: str) -> Cells:
-    length = step(timeframe)
-    if length:
-        return opens + length
-    return np.array([close_time(at, timeframe) for at in opens.tolist()], np.int64)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import AFTER_GAP, FREE_PHASE, close_time, floor, phase_of, step
+from shmfeed.bar import AFTER_GAP, FREE_PHASE, close_times, floor, phase_of, step
 from shmfeed.layout import C_FLAGS, C_FLOATS, COLUMNS, FLOATS, TIME_LIMIT
 
 Block = NDArray[np.float64]  # (9, n), int64 columns by their bits
@@ -49,15 +49,6 @@ def _to_block(records: Sequence[Sequence[Any]], timeframe: str) -> Block:
         raise ValueError("the flags of a bar are out of range")
     ints[C_FLAGS] = flags
     return block
-
-
-def close_times(opens: NDArray[np.int64], timeframe: str) -> NDArray[np.int64]:
-    """Return the close times of bars that open at these times."""
-    length = step(timeframe)
-    if length:
-        return opens + length
-    closes = [close_time(at, timeframe) for at in opens.tolist()]
-    return np.array(closes, np.int64)
 
 
 def sound_rows(block: Block, timeframe: str) -> Block:

@@ -24,6 +24,7 @@ from shmfeed.bar import (
     bars_between,
     check_timeframe,
     close_time,
+    close_times,
     duration,
     flag_names,
     floor,
@@ -136,6 +137,17 @@ class TestGrid:
         end = close_time(start, timeframe)
         assert floor(end, timeframe) == end
         assert floor(end - 1, timeframe) == start
+
+    @pytest.mark.parametrize("timeframe", TIMEFRAMES)
+    @settings(max_examples=20)
+    @given(moments=st.lists(times, max_size=5))
+    def test_the_ends_of_several_bars_are_those_of_each(
+        self, moments: list[int], timeframe: str
+    ) -> None:
+        opens = [floor(one, timeframe) for one in moments]
+        ends = close_times(np.array(opens, np.int64), timeframe)
+        assert ends.dtype == np.int64
+        assert ends.tolist() == [close_time(one, timeframe) for one in opens]
 
     @given(times, st.sampled_from([t for t in TIMEFRAMES if t not in ("1w", "1M")]))
     def test_grids_start_at_the_epoch(self, time: int, timeframe: str) -> None:
