@@ -8,9 +8,10 @@ make up a hole nor hide one.
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shmfeed.bar import bars_between, close_time, previous_open, step
 from shmfeed.errors import BadArgumentError
@@ -26,7 +27,6 @@ from shmfeed.layout import (
     HoleReason,
     HoleState,
 )
-from shmfeed.memory.rows import Rows
 from shmfeed.memory.words import Latch, Words
 from shmfeed.validation import check_choice
 
@@ -59,7 +59,14 @@ class HoleRecord(NamedTuple):
     reason: HoleReason = ""
 
 
-def find_gaps(rows: Rows, timeframe: str) -> list[Gap]:
+class TimedRows(Protocol):
+    """Rows with their open times, oldest first: those of a ring, or of a file."""
+
+    @property
+    def open_time(self) -> NDArray[np.int64]: ...
+
+
+def find_gaps(rows: TimedRows, timeframe: str) -> list[Gap]:
     """Return the bars that are missing between these rows, oldest first.
 
     Of a Slice, the result counts only if its `valid` is True afterwards.

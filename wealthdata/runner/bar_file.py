@@ -9,7 +9,6 @@ order of their times. The whole file is checked before a bar of it is used.
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +22,12 @@ from shmfeed.bar import (
     StreamKey,
     check_timeframe,
     close_time,
+    close_times,
     floor,
-    grid_steps,
     step,
 )
 from shmfeed.errors import BadArgumentError
+from shmfeed.memory.holes import find_gaps
 from shmfeed.text import counted, format_ms
 from shmfeed.validation import check_symbol
 from wealthdata.carried import list_of, nearest
@@ -161,7 +161,7 @@ class _StreamCheck:
         self._check_values()
         self._check_order_of_prices()
         self._check_times()
-        closes = _close_times(self._opens, self._timeframe)
+        closes = close_times(self._opens, self._timeframe)
         self._check_close_times(closes)
         return PrivateColumns(self._opens, closes, self._floats, self._flags)
 
@@ -263,27 +263,15 @@ def _on_grid(opens: Ints, timeframe: str) -> Mask:
     return np.asarray((opens - start) % length == 0)
 
 
-def _close_times(opens: Ints, timeframe: str) -> Ints:
-    if length := step(timeframe):
-        return opens + length
-    return np.array([close_time(one, timeframe) for one in opens.tolist()], np.int64)
-
-
 def _describe_holes(rows: PrivateColumns, timeframe: str) -> str:
     """Return how many bars are missing between the rows, "" if none is."""
-    opens = rows.open_time
-    steps = np.array(
-        [grid_steps(*pair, timeframe) for pair in pairwise(opens.tolist())]
-        if not step(timeframe)
-        else np.diff(opens) // step(timeframe)
-    )
-    missing = int(steps.sum()) - len(steps) if len(steps) else 0
-    if not missing:
+    gaps = find_gaps(rows, timeframe)
+    if not gaps:
         return ""
-    holes = np.flatnonzero(steps > 1)
-    first = int(holes[0])
+    missing = sum(gap.missing for gap in gaps)
+    first = gaps[0]
     return (
-        f"{counted(missing, 'bar')} missing in {counted(len(holes), 'hole')}, the first"
-        f" from {format_ms(int(rows.close_time[first]))} to"
-        f" {format_ms(int(opens[first + 1]))}"
+        f"{counted(missing, 'bar')} missing in {counted(len(gaps), 'hole')}, the first"
+        f" from {format_ms(first.first)} to"
+        f" {format_ms(close_time(first.last, timeframe))}"
     )
