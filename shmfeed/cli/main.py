@@ -7,7 +7,7 @@ library.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
@@ -83,22 +83,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: From argparse, for `--help`, `--version` and wrong options.
     """
+    return run_command(_dispatch, argv, _print_failure, _USAGE_ERRORS)
+
+
+def run_command(
+    dispatch: Callable[[Sequence[str]], int],
+    argv: Sequence[str] | None,
+    report: Callable[[Exception], None],
+    usage_errors: tuple[type[Exception], ...],
+) -> int:
+    """Call `dispatch` with the arguments; return its exit code, or that of its error.
+
+    `report` prints an error; `usage_errors` are those that the user can correct on the
+    command line.
+    """
     output.prepare_streams()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         try:
-            return _dispatch(arguments)
+            return dispatch(arguments)
         finally:
             output.flush_output()
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
         return exit_codes.PIPE
-    except _USAGE_ERRORS as error:
-        _print_failure(error)
+    except usage_errors as error:
+        report(error)
         return exit_codes.USAGE
     except (ShmfeedError, OSError) as error:
-        _print_failure(error)
+        report(error)
         return exit_codes.FAILED
 
 

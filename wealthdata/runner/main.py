@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import Any
 
 import wealthdata
-from shmfeed.cli import exit_codes, output, suggestions
-from shmfeed.cli.main import Parser
-from shmfeed.errors import BadArgumentError, ShmfeedError, StreamNotFoundError
+from shmfeed.cli import exit_codes, suggestions
+from shmfeed.cli.main import Parser, run_command
+from shmfeed.errors import BadArgumentError, StreamNotFoundError
 from shmfeed.text import counted, format_ms
 from wealthdata.choices import current_choices
 from wealthdata.runner.loop import Loop
@@ -195,23 +195,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: From argparse, for `--help` and wrong options.
     """
-    output.prepare_streams()
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    try:
-        try:
-            return _dispatch(arguments)
-        finally:
-            output.flush_output()
-    except KeyboardInterrupt:
-        return exit_codes.INTERRUPTED
-    except BrokenPipeError:
-        return exit_codes.PIPE
-    except (BadArgumentError, StreamNotFoundError) as error:
-        tell(str(error))
-        return exit_codes.USAGE
-    except (ShmfeedError, OSError) as error:
-        tell(str(error))
-        return exit_codes.FAILED
+    usage_errors = BadArgumentError, StreamNotFoundError
+    return run_command(_dispatch, argv, _tell_error, usage_errors)
+
+
+def _tell_error(error: Exception) -> None:
+    tell(str(error))
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
