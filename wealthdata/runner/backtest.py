@@ -1,7 +1,6 @@
 """The backtest of the runner: the bars of a file, and no other bar."""
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -75,13 +74,7 @@ class BacktestMode:
         self.start = min(int(rows.open_time[0]) for rows in streams)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._streams = []
 
     def steps(self) -> Iterator[Step | Event]:

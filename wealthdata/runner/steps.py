@@ -1,7 +1,6 @@
 """The steps that a mode gives the runner, one a close time, and events in between."""
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from shmfeed.bar import Timeframe
@@ -76,10 +75,4 @@ class Mode(Protocol):
         ...
 
     def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> bool | None: ...
+    def __exit__(self, *exc: object) -> bool | None: ...

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 HANG_SECONDS = 10.0
@@ -69,12 +69,7 @@ class Watch:
             self._timer = signal.setitimer(signal.ITIMER_REAL, ring, ring)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         for number, handler in self._earlier.items():
             with suppress(TypeError):  # one that was not set from Python
                 signal.signal(number, handler)
