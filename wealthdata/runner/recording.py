@@ -65,7 +65,9 @@ class Recording:
     Thread safety: any thread may note a decision.
     """
 
-    def __init__(self, path: Path, file: int, run: RunDescription) -> None:
+    def __init__(
+        self, path: Path, file: int, run: RunDescription, header: dict[str, Any]
+    ) -> None:
         self.path = path
         self.run = run
         self._file = file
@@ -75,7 +77,7 @@ class Recording:
         self._decisions = 0
         self._failure: OSError | None = None
         self._lock = threading.Lock()
-        self._write(_header(run))
+        self._write(header)
 
     def __enter__(self) -> Self:
         set_recorder(self)
@@ -248,7 +250,7 @@ def open_recording(path: str | Path, run: RunDescription) -> Recording:
     BadArgumentError if the file cannot be written, RecordingError if its header cannot.
     """
     path = Path(path)
-    _header(run)  # raises before the file is touched
+    header = _header(run)  # raises before the file is touched
     try:
         # A pipe that this process could read as well would never be a closed one.
         writes = os.O_WRONLY if path.exists() and not path.is_file() else os.O_RDWR
@@ -257,7 +259,7 @@ def open_recording(path: str | Path, run: RunDescription) -> Recording:
         raise _cannot_open(path, error) from None
     try:
         _empty(path, file)
-        return Recording(path, file, run)
+        return Recording(path, file, run, header)
     except BaseException:
         os.close(file)
         raise
