@@ -105,6 +105,8 @@ class LiveMode:
                 self._streams[each.written, timeframe] = AwaitedStream(
                     name, each.symbol, timeframe
                 )
+        for stream in self._streams.values():
+            stream.find(attached_feed(stream.id[0]))
         for name in dict.fromkeys(one.id[0] for one in self._streams.values()):
             if attached_feed(name) is None:
                 tell(
@@ -116,13 +118,10 @@ class LiveMode:
                     f"the run waits for the feeder of feed {name!r}, which is dead; see"
                     f" `shmfeed status --feed {name}`"
                 )
-        for stream in self._streams.values():
-            stream.find(attached_feed(stream.id[0]))
         tell_shortages(self._streams.values())
 
     @staticmethod
     def _is_dead(stream: AwaitedStream) -> bool:
-        stream.find(attached_feed(stream.id[0]))
         status = stream.status()
         return status is not None and status.health == "dead"
 
@@ -155,7 +154,6 @@ class LiveMode:
         """Return the longest `repair_grace` of the feeds, in seconds."""
         found = []
         for stream in self._streams.values():
-            stream.find(attached_feed(stream.id[0]))
             if stream.ring is not None:
                 try:
                     found.append(repair_grace(stream.ring._current_reader()))
