@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from shmfeed.bar_files import ENDINGS
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.settings.backfill import (
     AUTO,
-    FILE_ENDINGS,
     MANAGER,
     OFF,
     REST_MARKETS,
@@ -25,7 +25,7 @@ def check_history(settings: Settings) -> Iterator[Finding]:
     source = settings.backfill
     if not isinstance(source, str):
         yield _check_command(source[0])
-    elif source.lower().endswith(FILE_ENDINGS):
+    elif source.lower().endswith(ENDINGS):
         yield _check_file(Path(source))
     elif source == OFF:
         yield note(

@@ -14,7 +14,6 @@ import time
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
-from math import nan
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
@@ -26,6 +25,15 @@ from shmfeed.bar import (
     UNCONFIRMED,
     StreamKey,
     check_timeframe,
+)
+from shmfeed.bar_files import (
+    DEFAULTS,
+    LONGEST_LINE,
+    NAMES,
+    column_names,
+    is_parquet,
+    lacking,
+    short_lines,
 )
 from shmfeed.history.blocks import check_rows, closed_by, cut_to
 from shmfeed.history.interface import (
@@ -39,12 +47,8 @@ from shmfeed.text import one_line
 
 MAX_ROWS = 5_000_000  # of a CSV file, which is held in memory
 LATEST = 1 << 62  # ms
-_NAMES = ("symbol", "timeframe")
-_NEEDED = ("open_time", "open", "high", "low", "close", "volume")
-_OPTIONAL = {"close_time": 0.0, "money": nan, "flags": 0.0}
 _BATCH = 2000  # rows after which other threads have a turn
 _PAUSE = 0.0005  # s
-_LONGEST_LINE = 1 << 16
 
 Stamp = tuple[int, int, int, int]
 
@@ -99,7 +103,7 @@ class FileSource:
         """Return the rows of a stream, not checked yet."""
         try:
             stamp = _stamp(self._path)
-            if self._path.lower().endswith(".parquet"):
+            if is_parquet(self._path):
                 return confirmed(_read_parquet(self._path, key))
             if self._loaded is None or self._loaded.stamp != stamp:
                 self._loaded = None  # the old rows make room
@@ -146,7 +150,8 @@ def confirmed(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _csv_rows(file: TextIO) -> Iterator[tuple[tuple[str, str], list[float]]]:
-    lines = csv.reader(_short_lines(file))
+    too_long = _FaultError(f"a line is longer than {LONGEST_LINE} characters")
+    lines = csv.reader(short_lines(file, too_long))
     try:
         places, values = _places(next(lines, []))
         for line in lines:
@@ -156,24 +161,16 @@ def _csv_rows(file: TextIO) -> Iterator[tuple[tuple[str, str], list[float]]]:
         raise _FaultError(f"line {lines.line_num + 1} is no CSV: {error}") from None
 
 
-def _short_lines(file: TextIO) -> Iterator[str]:
-    while line := file.readline(_LONGEST_LINE + 1):
-        if len(line) > _LONGEST_LINE:
-            raise _FaultError(f"a line is longer than {_LONGEST_LINE} characters")
-        yield line
-
-
 Places = list[int | None]
 
 
 def _places(header: list[str]) -> tuple[list[int], Places]:
     """Return the places of the names, and of the values in the order of a row."""
-    names = [name.strip().lower() for name in header]
-    missing = [name for name in (*_NAMES, *_NEEDED) if name not in names]
-    if missing:
+    names = column_names(header)
+    if missing := lacking(names):
         raise _FaultError(f"its header lacks {' '.join(missing)}")
     values = [names.index(name) if name in names else None for name in COLUMNS]
-    return [names.index(name) for name in _NAMES], values
+    return [names.index(name) for name in NAMES], values
 
 
 def _csv_row(
@@ -182,8 +179,8 @@ def _csv_row(
     try:
         symbol, timeframe = (line[place].strip() for place in places)
         row = [
-            _OPTIONAL[name]
-            if place is None or (name in _OPTIONAL and not line[place].strip())
+            DEFAULTS[name]
+            if place is None or (name in DEFAULTS and not line[place].strip())
             else float(line[place])
             for name, place in zip(COLUMNS, values, strict=True)
         ]
@@ -204,7 +201,7 @@ def _read_parquet(path: str, key: StreamKey) -> NDArray[np.float64]:
     try:
         names = parquet.read_schema(path).names
         _places(names)
-        wanted = [name for name in (*_NAMES, *COLUMNS) if name in names]
+        wanted = [name for name in (*NAMES, *COLUMNS) if name in names]
         spellings = [key[1], *(one for one, name in ALIASES.items() if name == key[1])]
         symbols = list({key[0], key[0].lower(), key[0].upper()})  # as of a CSV file
         table = parquet.read_table(
@@ -220,7 +217,7 @@ def _read_parquet(path: str, key: StreamKey) -> NDArray[np.float64]:
 
 def _column(table: Any, name: str) -> NDArray[np.float64]:
     if name not in table.column_names:
-        return np.full(table.num_rows, _OPTIONAL[name])
+        return np.full(table.num_rows, DEFAULTS[name], np.float64)
     values = table.column(name).to_numpy()
     if values.dtype.kind == "M":
         values = values.astype("M8[ms]").astype(np.int64)

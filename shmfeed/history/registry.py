@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from shmfeed.bar_files import ENDINGS
 from shmfeed.codecs.interface import Codec
 from shmfeed.history import binance
 from shmfeed.history.command_source import CommandSource
@@ -14,7 +15,7 @@ from shmfeed.history.manager_source import ManagerSource
 from shmfeed.history.rest_budget import RestBudget
 from shmfeed.history.rest_source import BinanceSource
 from shmfeed.segment.mapping import place
-from shmfeed.settings.backfill import AUTO, FILE_ENDINGS, MANAGER, OFF, REST_MARKETS
+from shmfeed.settings.backfill import AUTO, MANAGER, OFF, REST_MARKETS
 from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
 
@@ -46,7 +47,7 @@ def make_source(
         return CommandSource(wanted, redact=lambda text: current().redact(text))
     if wanted == MANAGER:
         return ManagerSource()
-    if wanted.lower().endswith(FILE_ENDINGS):
+    if wanted.lower().endswith(ENDINGS):
         return FileSource(wanted)
     return _rest(settings, wanted, codec, current)
 

@@ -3,13 +3,13 @@
 import json
 import os
 
+from shmfeed.bar_files import ENDINGS
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 
 BACKFILL = "backfill"  # the setting's name
 AUTO, OFF = "auto", "off"
 MANAGER = "manager"  # a function of a manager; no file or variable can state it
-FILE_ENDINGS = (".csv", ".parquet")
 # Markets whose REST serves history, by protocol.
 REST_MARKETS = {"binance": ("spot", "usdm", "coinm", "testnet")}
 ACCEPTED = (
@@ -34,7 +34,7 @@ def check_backfill(value: object) -> str | tuple[str, ...]:
         raise BadArgumentError(f"{repr_short(value)} is not accepted; {ACCEPTED}")
     if text.lower() in (AUTO, OFF, MANAGER):
         return text.lower()
-    if text.lower().endswith(FILE_ENDINGS) and "\0" not in text:
+    if text.lower().endswith(ENDINGS) and "\0" not in text:
         return text
     protocol, _, market = text.partition(":")
     if market and market in REST_MARKETS.get(protocol, ()):

@@ -17,12 +17,12 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from shmfeed.bar import StreamKey
+from shmfeed.bar_files import ENDINGS, NAMES, is_parquet
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.layout import COLUMNS
 from shmfeed.store.blocks import Block
 
-EXPORT_COLUMNS = ("symbol", "timeframe", *COLUMNS)
-ENDINGS = (".csv", ".parquet")
+EXPORT_COLUMNS = (*NAMES, *COLUMNS)
 _INTS = ("open_time", "close_time", "flags")
 
 
@@ -118,7 +118,7 @@ def export(
 
 
 def _make_file(path: str, stream: IO[bytes]) -> _BarFile:
-    return _ParquetFile(stream) if path.lower().endswith(".parquet") else _Csv(stream)
+    return _ParquetFile(stream) if is_parquet(path) else _Csv(stream)
 
 
 class _Csv:

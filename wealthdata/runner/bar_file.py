@@ -26,6 +26,7 @@ from shmfeed.bar import (
     floor,
     step,
 )
+from shmfeed.bar_files import ENDINGS, is_parquet
 from shmfeed.errors import BadArgumentError
 from shmfeed.memory.holes import find_gaps
 from shmfeed.text import counted, format_ms
@@ -35,7 +36,6 @@ from wealthdata.columns import Ints, PrivateColumns
 from wealthdata.rollup import SOURCES
 from wealthdata.runner.bar_table import BarTable, read_csv, read_parquet
 
-ENDINGS = (".csv", ".parquet")
 _EARLIEST = 631_152_000_000  # 1990-01-01 UTC: a smaller number counts seconds
 _MOST_FLAGS = (1 << 32) - 1
 _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _MONEY = range(len(FLOAT_FIELDS))
@@ -72,8 +72,7 @@ def read_bar_file(path: str) -> BarFile:
     the line (of Parquet: the row), the value, and what is accepted.
     """
     _check_path(path)
-    is_parquet = path.lower().endswith(".parquet")
-    table = read_parquet(path) if is_parquet else read_csv(path)
+    table = read_parquet(path) if is_parquet(path) else read_csv(path)
     return BarFile(path, dict(_streams(table)))
 
 

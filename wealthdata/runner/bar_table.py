@@ -8,25 +8,28 @@ import csv
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from math import nan
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shmfeed.bar import FLOAT_FIELDS
+from shmfeed.bar_files import (
+    DEFAULTS,
+    LONGEST_LINE,
+    NAMES,
+    column_names,
+    lacking,
+    short_lines,
+)
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import one_line, repr_short
 from wealthdata.columns import Floats, Ints
 
-_NAMES = ("symbol", "timeframe")
 _FLOATS: tuple[str, ...] = FLOAT_FIELDS
 _INTS = ("open_time", "close_time", "flags")
-_NEEDED = (*_NAMES, "open_time", *_FLOATS[:5])
-_COLUMNS = (*_NAMES, *_INTS[:2], *_FLOATS, *_INTS[2:])
-_DEFAULTS: dict[str, Any] = {"close_time": 0, "money": nan, "flags": 0}
+_COLUMNS = (*NAMES, *_INTS[:2], *_FLOATS, *_INTS[2:])
 _BLOCK = 4096  # lines
-_LONGEST_LINE = 1 << 16
 
 
 class BarTable(NamedTuple):
@@ -81,7 +84,8 @@ class _CsvReader:
 
     def __init__(self, path: str, file: TextIO) -> None:
         self._path = path
-        self._reader = csv.reader(_short_lines(file))
+        too_long = ValueError(f"it is longer than {LONGEST_LINE} characters")
+        self._reader = csv.reader(short_lines(file, too_long))
         self._codes: dict[tuple[str, str], int] = {}
         self._columns: dict[str, array[Any]] = {
             **{name: array("d") for name in _FLOATS},
@@ -127,7 +131,7 @@ class _CsvReader:
         cells = list(zip(*rows, strict=True))
         columns = self._columns
         columns["lines"].extend(lines)
-        symbols, timeframes = (cells[places[name]] for name in _NAMES)
+        symbols, timeframes = (cells[places[name]] for name in NAMES)
         codes = self._codes
         columns["stream"].extend(
             [
@@ -137,7 +141,7 @@ class _CsvReader:
         )
         for name in (*_FLOATS, *_INTS):
             if name not in places:
-                columns[name].extend([_DEFAULTS[name]] * len(lines))
+                columns[name].extend([DEFAULTS[name]] * len(lines))
                 continue
             column = cells[places[name]]
             try:
@@ -167,19 +171,12 @@ class _CsvReader:
         return _table(self._path, "line", list(self._codes), columns)
 
 
-def _short_lines(file: TextIO) -> Iterator[str]:
-    while line := file.readline(_LONGEST_LINE + 1):
-        if len(line) > _LONGEST_LINE:
-            raise ValueError(f"it is longer than {_LONGEST_LINE} characters")
-        yield line
-
-
 def _parse(name: str, column: Sequence[str]) -> list[Any]:
     """Return the values of a column. Raise ValueError if one is not accepted."""
     parse: Callable[[str], Any] = int if name in _INTS else float
-    if name not in _DEFAULTS:
+    if name not in DEFAULTS:
         return list(map(parse, column))
-    default = _DEFAULTS[name]
+    default = DEFAULTS[name]
     return [parse(text) if text.strip() else default for text in column]
 
 
@@ -193,9 +190,8 @@ def _describe(name: str, value: object) -> str:
 
 def _places(path: str, header: Sequence[str]) -> dict[str, int]:
     """Return the place of each column that is read."""
-    names = [name.strip().lower() for name in header]
-    missing = [name for name in _NEEDED if name not in names]
-    if missing:
+    names = column_names(header)
+    if missing := lacking(names):
         raise BadArgumentError(
             f"{path} line 1: its header lacks {' '.join(missing)}; it has"
             f" {one_line(' '.join(names), 200)}"
@@ -232,7 +228,7 @@ def read_parquet(path: str) -> BarTable:
     columns: dict[str, NDArray[Any]] = {"lines": np.arange(1, count + 1)}
     cells = {name: table.column(names[place]) for name, place in places.items()}
     codes: dict[tuple[str, str], int] = {}
-    texts = [_texts(path, name, cells[name]) for name in _NAMES]
+    texts = [_texts(path, name, cells[name]) for name in NAMES]
     pairs = zip(*texts, strict=True)
     columns["stream"] = np.array(
         [codes.setdefault(pair, len(codes)) for pair in pairs], np.int64
@@ -241,7 +237,7 @@ def read_parquet(path: str) -> BarTable:
         if name in cells:
             columns[name] = _numbers(path, name, cells[name])
         else:
-            columns[name] = np.full(count, _DEFAULTS[name])
+            columns[name] = np.full(count, DEFAULTS[name])
     return _table(path, "row", list(codes), columns)
 
 
@@ -268,8 +264,8 @@ def _numbers(path: str, name: str, column: Any) -> NDArray[Any]:
     if name not in _INTS:
         return values.astype(np.float64)
     if values.dtype.kind == "f":
-        if name in _DEFAULTS:
-            values = np.where(np.isnan(values), _DEFAULTS[name], values)
+        if name in DEFAULTS:
+            values = np.where(np.isnan(values), DEFAULTS[name], values)
         bad = ~(np.abs(values) < 2.0**53) | (values != np.floor(values))
         if bad.any():
             row = int(np.argmax(bad))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from shmfeed.bar import StreamKey
+from shmfeed.bar_files import ENDINGS, is_parquet
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.loading import from_env, load
 from shmfeed.settings.model import Settings
@@ -27,7 +28,7 @@ from wealthdata.events import Closed, Health
 from wealthdata.followed_stream import FollowedStream
 from wealthdata.handed import current_record
 from wealthdata.rollup import SOURCES
-from wealthdata.runner.bar_file import ENDINGS, BarFile, check_streams, read_bar_file
+from wealthdata.runner.bar_file import BarFile, check_streams, read_bar_file
 from wealthdata.runner.feed_files import files_by_feed, split_feed
 from wealthdata.runner.private_feed import Moment, PrivateFeed
 from wealthdata.runner.replayed_bars import BarPlayer
@@ -246,7 +247,7 @@ def _open(path: str) -> BarFile | RecordedSession:
             begins_as_frames = b"://" in file.readline(1 << 16)
     except OSError:
         begins_as_frames = False  # the reader's own error says why
-    if is_named_bars and begins_as_frames and not path.lower().endswith(".parquet"):
+    if is_named_bars and begins_as_frames and not is_parquet(path):
         raise BadArgumentError(
             f"{path} is named as a file of bars, and begins as a recording of frames;"
             " rename it"
