@@ -270,10 +270,16 @@ class TestFailures:
     def test_a_directory_in_its_place(self, make, path, caplog):
         make().close()
         recorder = make()
+
+        def gone(*_arguments):
+            raise StoreError("gone", "failed")
+
+        recorder._open_file = gone  # until the directory is in place
         recorder._tasks.append(lambda: recorder._fail(StoreError("gone", "failed")))
-        until(lambda: recorder._file is None)
+        until(lambda: recorder._file is None and "gone" in caplog.text)
         path.unlink()
         path.mkdir()
+        recorder._open_file = StoreFile
         self.repair = path.rmdir
         caplog.clear()
         recorder.follow([KEY], self.fails(recorder, path))
