@@ -19,7 +19,7 @@ from shmfeed import create
 from shmfeed.bar import StreamKey, duration
 from shmfeed.errors import FeedLostError, SegmentError
 from shmfeed.identity import FeedIdentity
-from shmfeed.segment.inventory import take_inventory
+from shmfeed.segment.inventory import has_files, take_inventory
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.writer import FeedWriter
@@ -137,5 +137,7 @@ def _sweep() -> None:
             continue
         where = place(name)
         with suppress(SegmentError, OSError):  # the next replay tries again
-            if remove_unheld(where):
+            remove_unheld(where)
+            # A replay that ended meanwhile has removed its lock, and this made another.
+            if not has_files(where):
                 where.lock.unlink(missing_ok=True)

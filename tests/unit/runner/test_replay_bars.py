@@ -15,6 +15,8 @@ from support.waiting import until
 import shmfeed
 import wealthdata
 from shmfeed.errors import BadArgumentError, ContextError, NoDataError
+from shmfeed.segment import removal
+from shmfeed.segment.mapping import place
 from wealthdata.attachment import detach
 from wealthdata.events import Gap
 from wealthdata.runner.replay import ReplayMode
@@ -34,9 +36,13 @@ def own_choices(monkeypatch):
     detach()
 
 
-def replays():
-    mine = f"*replay-{os.getpid()}-*"
+def files_of(pid):
+    mine = f"*replay-{pid}-*"
     return [*Path("/dev/shm").glob(mine), *Path("/dev/shm").glob(f"*/{mine}")]
+
+
+def replays():
+    return files_of(os.getpid())
 
 
 @pytest.fixture
@@ -233,7 +239,27 @@ def test_the_next_replay_sweeps_what_a_killed_one_has_left(two):
     child.send_signal(signal.SIGKILL)
     child.communicate()
     with ReplayMode(request, two):
-        assert not [*Path("/dev/shm").glob(mine), *Path("/dev/shm").glob(f"*/{mine}")]
+        # The replay of another process may be at the same removal.
+        until(lambda: not files_of(child.pid))
+
+
+def test_a_sweep_makes_no_lock_of_a_replay_that_ends_meanwhile(two, monkeypatch):
+    """Its segment is there when the sweep looks, and gone when it takes the lock."""
+    name = f"replay-{os.getpid()}-999-ffff"
+    where = place(name)
+    shmfeed.create(name, 16).close()
+    acquire = removal.acquire_lock_file
+
+    def end_first(at, create=True):
+        if at == where:
+            where.segment.unlink()
+            where.lock.unlink()
+        return acquire(at, create=create)
+
+    monkeypatch.setattr(removal, "acquire_lock_file", end_first)
+    with ReplayMode(RunRequest(("AAA",), ("1m",)), two):
+        assert not where.segment.exists()
+        assert not where.lock.exists()
 
 
 def test_a_replay_leaves_feeds_with_a_similar_name(two, feed_name):
