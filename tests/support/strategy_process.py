@@ -14,6 +14,7 @@ from wealthdata import (
     completeness,
     contexts_in_force,
     freshness,
+    handed,
 )
 
 
@@ -35,6 +36,13 @@ def strategy(
     contexts_in_force.current.set(None)  # this thread has read live bars
     attachment.detach()
     request.node.funcargs.clear()  # which would keep the writer's mapping alive
+
+
+@pytest.fixture
+def own_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this thread have had nothing."""
+    monkeypatch.setattr(handed._of_thread, "record", handed.TaskRecord())
+    monkeypatch.setattr(handed._of_executor, "handed", {})
 
 
 @pytest.fixture

@@ -52,16 +52,12 @@ from wealthdata import (
 from wealthdata.followed_stream import FollowedStream
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning"),
+    pytest.mark.usefixtures("own_record"),
+]
 
 LONG = 20.0
-
-
-@pytest.fixture(autouse=True)
-def own_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this thread have had nothing."""
-    monkeypatch.setattr(handed._of_thread, "record", handed.TaskRecord())
-    monkeypatch.setattr(handed._of_executor, "handed", {})
 
 
 @pytest.fixture

@@ -13,17 +13,12 @@ from shmfeed import aio
 from shmfeed.errors import ContextError
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter
-from wealthdata import Health, follow, following, handed
+from wealthdata import Health, follow, following
 
 pytest_plugins = ["support.strategy_process"]
+pytestmark = pytest.mark.usefixtures("own_record")
 
 LONG = 20.0
-
-
-@pytest.fixture(autouse=True)
-def own_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handed._of_thread, "record", handed.TaskRecord())
-    monkeypatch.setattr(handed._of_executor, "handed", {})
 
 
 @pytest.fixture

@@ -19,18 +19,13 @@ from shmfeed.feed import attach
 from shmfeed.layout import DEAD_NS
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
-from wealthdata import Closed, Health, follow, following, handed, waiting
+from wealthdata import Closed, Health, follow, following, waiting
 from wealthdata.followed_stream import FollowedStream
 
 pytest_plugins = ["support.strategy_process"]
+pytestmark = pytest.mark.usefixtures("own_record")
 
 LONG = 20.0
-
-
-@pytest.fixture(autouse=True)
-def own_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this thread have had nothing."""
-    monkeypatch.setattr(handed._of_thread, "record", handed.TaskRecord())
 
 
 @pytest.fixture

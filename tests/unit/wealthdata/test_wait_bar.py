@@ -32,7 +32,10 @@ from shmfeed.writer import FeedWriter, create
 from wealthdata import Context, attachment, handed, wait_bar, waiting
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning"),
+    pytest.mark.usefixtures("own_record"),
+]
 
 LONG = 20.0
 NOON = 1_704_110_400_000  # 2024-01-01 12:00, a Monday
@@ -44,13 +47,6 @@ def close(ring: RingWriter, *numbers: int, flags: int = 0) -> None:
     for number in numbers:
         at = NOON + (number - 1) * step
         ring.append(at, 1.0, 1.0, 1.0, 1.0, 1.0, flags=flags)
-
-
-@pytest.fixture(autouse=True)
-def own_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this thread have had nothing."""
-    monkeypatch.setattr(handed._of_thread, "record", handed.TaskRecord())
-    monkeypatch.setattr(handed._of_executor, "handed", {})
 
 
 @pytest.fixture
