@@ -2,6 +2,7 @@
 
 import os
 import queue
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -55,6 +56,9 @@ class RequestQueue:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[PendingRequest] = queue.SimpleQueue()
         self.wake_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Guards the pipe: once it is closed its number may be another file's. A signal
+        # handler may interrupt the thread that holds it.
+        self._pipe_lock = threading.RLock()
         self._is_open = True
 
     def ask(self, request: ControlRequest) -> dict[str, Any]:
@@ -79,9 +83,10 @@ class RequestQueue:
 
         After `close` it does nothing.
         """
-        if self._write_fd >= 0:
-            with suppress(BlockingIOError):  # a full pipe wakes the loop as well
-                os.write(self._write_fd, b"w")
+        with self._pipe_lock:
+            if self._write_fd >= 0:
+                with suppress(BlockingIOError):  # a full pipe wakes the loop as well
+                    os.write(self._write_fd, b"w")
 
     def drain(self) -> Iterable[PendingRequest]:
         """Return an iterator over the requests that are there now.
@@ -98,10 +103,11 @@ class RequestQueue:
         self._fail_all()
 
     def close(self) -> None:
-        """Close the pipe. A signal handler may still call `wake`."""
-        fds, self._write_fd = (self.wake_fd, self._write_fd), -1
-        for fd in fds:
-            os.close(fd)
+        """Close the pipe. Other threads and signal handlers may still call `wake`."""
+        with self._pipe_lock:
+            fds, self._write_fd = (self.wake_fd, self._write_fd), -1
+            for fd in fds:
+                os.close(fd)
 
     def _first(self, count: int) -> Iterator[PendingRequest]:
         with suppress(queue.Empty):

@@ -124,3 +124,25 @@ def test_a_signal_after_the_end_does_nothing():
         signal.signal(signal.SIGUSR1, before)
         for fd in taken:
             os.close(fd)
+
+
+def test_the_pipe_is_not_closed_under_a_thread_that_wakes(monkeypatch):
+    """Its number may be another file's at once, which would be written to."""
+    requests = RequestQueue()
+    write, closed = os.write, threading.Event()
+
+    def close():
+        requests.close()
+        closed.set()
+
+    def write_late(fd, data):
+        thread.start()
+        assert not closed.wait(0.2)
+        return write(fd, data)
+
+    thread = threading.Thread(target=close)
+    monkeypatch.setattr(os, "write", write_late)
+    requests.wake()
+    thread.join()
+    monkeypatch.undo()
+    requests.wake()  # does nothing
