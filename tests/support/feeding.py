@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shmfeed.control.client import ask
+from shmfeed.control.messages import ControlError
+from shmfeed.errors import FeedNotFoundError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.manager import WebSocketManager
 from shmfeed.segment.mapping import place
@@ -61,6 +63,14 @@ def feeder(feed, venue, /, manager="run", pid=0, source=None, **more):
 def tell(feed, op, timeout=10.0, **fields):
     """Ask the feeder of a feed by its control socket."""
     return ask(place(feed).socket, op, timeout, **fields)
+
+
+def is_listening(feed):
+    """Return True if a feeder answers. Its socket is there before it listens."""
+    try:
+        return bool(tell(feed, "status"))
+    except (ControlError, FeedNotFoundError):
+        return False
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support.feeding import MINUTE, T0, feeder, managing, tell
+from support.feeding import MINUTE, T0, feeder, is_listening, managing, tell
 from support.waiting import until
 
 import shmfeed
@@ -276,7 +276,7 @@ class TestAsked:
     )
     def test_a_wrong_answer_is_refused(self, feed_name, venue, fields) -> None:
         with feeder(feed_name, venue, backfill="manager"):
-            until(place(feed_name).socket.exists)
+            until(lambda: is_listening(feed_name))
             with pytest.raises(BadArgumentError, match="request is not accepted"):
                 tell(feed_name, "history", number=1, **fields)
 

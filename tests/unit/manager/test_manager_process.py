@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.feeding import is_running, replace_interpreter, settings, tell
+from support.feeding import (
+    is_listening,
+    is_running,
+    replace_interpreter,
+    settings,
+    tell,
+)
 from support.waiting import until
 
 import shmfeed
@@ -40,7 +46,7 @@ def launched():
 
 
 def running(process, feed):
-    until(lambda: place(feed).socket.exists() or process.exit_code() is not None)
+    until(lambda: is_listening(feed) or process.exit_code() is not None)
     assert process.exit_code() is None
 
 
