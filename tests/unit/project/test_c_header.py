@@ -5,21 +5,16 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.compiling import checkout
+from support.packing import built
 
 import shmfeed
 from shmfeed import layout
 
 HEADER = "shmfeed/include/shmfeed_layout.h"
-BUILD = """
-import os, sys
-import setuptools.build_meta as backend
-getattr(backend, sys.argv[1])(sys.argv[2])
-"""
 
 
 def header() -> str:
@@ -74,26 +69,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source
 
 
-def built(kind: str, tree: Path, into: Path) -> Iterator[Path]:
-    command = [sys.executable, "-c", BUILD, f"build_{kind}", str(into)]
-    environ = {"SHMFEED_BUILD_EXTENSION": "no", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        command, cwd=tree, env=environ, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return into.iterdir()
-
-
 def test_a_wheel_carries_it_without_the_extension_too(
     tree: Path, tmp_path: Path
 ) -> None:
-    (wheel,) = built("wheel", tree, tmp_path)
+    wheel = built("wheel", tree, tmp_path)
     with zipfile.ZipFile(wheel) as packed:
         assert packed.read(HEADER).decode() == header()
 
 
 def test_an_sdist_carries_it(tree: Path, tmp_path: Path) -> None:
-    (sdist,) = built("sdist", tree, tmp_path)
+    sdist = built("sdist", tree, tmp_path)
     with tarfile.open(sdist) as packed:
         (name,) = [name for name in packed.getnames() if name.endswith(HEADER)]
         found = packed.extractfile(name)

@@ -72,6 +72,10 @@ ROOMS = {
         "ground layout settings memory ring segment codecs store",
         "reading half",
     ),
+    # Readers that show feeds: metrics, the page. They write no segment.
+    "observers": room(
+        8, "observe observe.*", "ground layout memory segment", "reading half"
+    ),
     "simulator": room(9, "simulator.*", "ground"),
     "strategies": Room(9, "wealthdata.*", frozenset({"ground", "reading half"})),
     "demo": room(10, "demo.*"),

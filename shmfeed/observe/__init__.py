@@ -1,0 +1,1 @@
+"""Observers: processes that read feeds and show them. None of them writes a segment."""
