@@ -11,15 +11,13 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from contextlib import closing, suppress
-from functools import partial
 from typing import Any, cast
 
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
-from shmfeed.control.messages import ABSENT, VERSION, ControlRequest
+from shmfeed.control.messages import VERSION, ControlRequest
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
@@ -36,17 +34,17 @@ from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal, describe_refused
 from shmfeed.feeder.logs import FeederLog
-from shmfeed.feeder.manager_history import send_managers_away, serve_history
+from shmfeed.feeder.manager_history import serve_history
 from shmfeed.feeder.mute import MuteStreams
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.reload import Reloader, ReloadTargets
-from shmfeed.feeder.requests import PendingRequest, RequestQueue, asked_pairs
+from shmfeed.feeder.request_handler import FeederParts, RequestHandler
+from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.feeder.taking import reserve_capacity, take_feed
 from shmfeed.segment.mapping import place
-from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.validation import check_case
@@ -133,6 +131,7 @@ class Feeder:
         own_list = RUN if self._is_foreground else ""
         self._reloader = Reloader(settings, targets, own_list, source)
         self._begin_rows(settings, streams)
+        self._handler = self._make_handler()
         self._journal, self._mute = Journal(settings.feed), MuteStreams()
         self._status = FeedStatus(
             self._writer, session, self._gate, lambda: self._settings
@@ -165,6 +164,20 @@ class Feeder:
             recorder=self._store.recorder,
             fill=self._store.fill,
         )
+
+    def _make_handler(self) -> RequestHandler:
+        parts = FeederParts(
+            self._subscriptions,
+            self._queue,
+            self._symbols,
+            self._session,
+            self._writer,
+            self._history,
+            self._gate,
+            self._reloader,
+            self._identity,
+        )
+        return RequestHandler(parts, self._checked, self._take, self.stop)
 
     @property
     def _settings(self) -> Settings:
@@ -288,7 +301,7 @@ class Feeder:
                         self._attend_mute(now)
                     self._writer.tick()
                     for pending in self._requests.drain():
-                        self._answer(pending)
+                        self._handler.answer(pending)
                     if self._is_reload_due:
                         self._is_reload_due = False
                         self._reloader.reload(PendingRequest(RELOAD))
@@ -417,77 +430,10 @@ class Feeder:
                 )
             )
 
-    # Requests of managers
-
-    def _answer(self, pending: PendingRequest) -> None:
-        request = pending.request
-        try:
-            if request.op == "subscribe":
-                self._symbols.ask(
-                    pending, self._checked(asked_pairs(request)), boot_seconds()
-                )
-            elif request.op == "release":
-                self._release(pending)
-            elif request.op == "stop":
-                pending.finish(stopping=True, pid=os.getpid())
-                self.stop(request.unlink)
-            elif request.op == "settings":
-                pending.finish(digests=digests(self._settings, request.nonce))
-            elif request.op == "token":
-                self._take_token(request)
-                pending.finish()
-            elif request.op == "reload":
-                pending.answer.add_done_callback(partial(self._reloaded, request))
-                self._reloader.reload(pending)
-            elif request.op in {"retry", "accept"}:
-                pending.finish(holes=self._history.settle_holes(request))
-            elif request.op == "start":
-                self._take(self._session.retry())  # published before it is answered
-                pending.finish()
-            else:
-                pending.finish(
-                    pid=os.getpid(),
-                    state=self._session.status.state,
-                    identity=str(self._identity),
-                    epoch=self._writer.epoch,
-                    wanted=self._subscriptions.has_running_manager(),
-                )
-        except ShmfeedError as error:
-            pending.fail(error)
-
-    def _reloaded(
-        self, request: ControlRequest, answer: Future[dict[str, Any]]
-    ) -> None:
-        """Ask the manager for tokens, or no more, once its settings are in force."""
-        if request.settings == ABSENT or answer.exception() is not None:
-            return
-        if request.asks:
-            self._gate.ask_manager(request.manager, request.pid)
-        else:
-            self._gate.forget_manager(request.manager)
-
-    def _take_token(self, request: ControlRequest) -> None:
-        is_answer = self._gate.is_asking
-        if request.asks:
-            self._gate.ask_manager(request.manager, request.pid)
-        if request.token:
-            self._reloader.take_token(request.token, is_answer=is_answer)
-        self._gate.answered()
-
     def _tell_wanted(self) -> Settings:
         """Publish that a token is wanted, and return the settings in force."""
         self._status.publish()
         return self._settings
-
-    def _release(self, pending: PendingRequest) -> None:
-        self._symbols.drop(pending.request.manager)
-        self._queue.drop_manager(pending.request.manager)
-        self._gate.forget_manager(pending.request.manager)
-        send_managers_away(self._history.source)
-        is_stopping = not self._subscriptions.has_running_manager()
-        pending.finish(stopping=is_stopping, pid=os.getpid())
-        if is_stopping:
-            self.stop(pending.request.unlink)
 
 
 def _budget_of(settings: Settings) -> DialBudget:

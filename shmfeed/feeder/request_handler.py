@@ -1,0 +1,142 @@
+"""The requests of managers and commands, carried out by the main loop."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, NamedTuple
+
+from shmfeed.control.messages import ABSENT, ControlRequest
+from shmfeed.errors import ShmfeedError
+from shmfeed.feeder.credentials import DialGate
+from shmfeed.feeder.feed_history import FeedHistory
+from shmfeed.feeder.manager_history import send_managers_away
+from shmfeed.feeder.reload import Reloader
+from shmfeed.feeder.requests import PendingRequest, asked_pairs
+from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
+from shmfeed.feeder.symbol_gate import SymbolGate
+from shmfeed.identity import FeedIdentity
+from shmfeed.settings.digest import digests
+from shmfeed.wire.boot_clock import boot_seconds
+from shmfeed.wire.events import SessionEvent, Streams
+from shmfeed.wire.session import Session
+from shmfeed.writer import FeedWriter
+
+
+class FeederParts(NamedTuple):
+    """The parts of a feeder that requests read and change."""
+
+    subscriptions: Subscriptions
+    queue: SubscriptionQueue
+    symbols: SymbolGate
+    session: Session
+    writer: FeedWriter
+    history: FeedHistory
+    gate: DialGate
+    reloader: Reloader
+    identity: FeedIdentity
+
+
+class RequestHandler:
+    """The handler of one feeder's requests. Only the main loop uses it.
+
+    `checked` returns streams as the codec spells them, `take` takes events of the
+    session, and `stop` ends the feeder, removing the segment if it is given True.
+    """
+
+    def __init__(
+        self,
+        parts: FeederParts,
+        checked: Callable[[Iterable[tuple[str, str]]], Streams],
+        take: Callable[[list[SessionEvent]], None],
+        stop: Callable[[bool], None],
+    ) -> None:
+        self._parts = parts
+        self._checked = checked
+        self._take = take
+        self._stop = stop
+        self._operations: dict[str, Callable[[PendingRequest], None]] = {
+            "status": self._status,
+            "subscribe": self._subscribe,
+            "release": self._release,
+            "start": self._start,
+            "stop": self._end,
+            "settings": self._settings,
+            "token": self._token,
+            "reload": self._reload,
+            "retry": self._settle_holes,
+            "accept": self._settle_holes,
+        }
+
+    def answer(self, pending: PendingRequest) -> None:
+        """Carry out a request, and answer it now or when the venue has answered."""
+        try:
+            self._operations[pending.request.op](pending)
+        except ShmfeedError as error:
+            pending.fail(error)
+
+    def _status(self, pending: PendingRequest) -> None:
+        parts = self._parts
+        pending.finish(
+            pid=os.getpid(),
+            state=parts.session.status.state,
+            identity=str(parts.identity),
+            epoch=parts.writer.epoch,
+            wanted=parts.subscriptions.has_running_manager(),
+        )
+
+    def _subscribe(self, pending: PendingRequest) -> None:
+        streams = self._checked(asked_pairs(pending.request))
+        self._parts.symbols.ask(pending, streams, boot_seconds())
+
+    def _start(self, pending: PendingRequest) -> None:
+        # Its events are published before the request is answered.
+        self._take(self._parts.session.retry())
+        pending.finish()
+
+    def _end(self, pending: PendingRequest) -> None:
+        pending.finish(stopping=True, pid=os.getpid())
+        self._stop(pending.request.unlink)
+
+    def _settings(self, pending: PendingRequest) -> None:
+        settings = self._parts.reloader.settings
+        pending.finish(digests=digests(settings, pending.request.nonce))
+
+    def _token(self, pending: PendingRequest) -> None:
+        gate, request = self._parts.gate, pending.request
+        is_answer = gate.is_asking
+        if request.asks:
+            gate.ask_manager(request.manager, request.pid)
+        if request.token:
+            self._parts.reloader.take_token(request.token, is_answer=is_answer)
+        gate.answered()
+        pending.finish()
+
+    def _reload(self, pending: PendingRequest) -> None:
+        pending.answer.add_done_callback(partial(self._reloaded, pending.request))
+        self._parts.reloader.reload(pending)
+
+    def _reloaded(
+        self, request: ControlRequest, answer: Future[dict[str, Any]]
+    ) -> None:
+        """Ask the manager for tokens, or no more, once its settings are in force."""
+        if request.settings == ABSENT or answer.exception() is not None:
+            return
+        if request.asks:
+            self._parts.gate.ask_manager(request.manager, request.pid)
+        else:
+            self._parts.gate.forget_manager(request.manager)
+
+    def _settle_holes(self, pending: PendingRequest) -> None:
+        pending.finish(holes=self._parts.history.settle_holes(pending.request))
+
+    def _release(self, pending: PendingRequest) -> None:
+        parts, manager = self._parts, pending.request.manager
+        parts.symbols.drop(manager)
+        parts.queue.drop_manager(manager)
+        parts.gate.forget_manager(manager)
+        send_managers_away(parts.history.source)
+        is_stopping = not parts.subscriptions.has_running_manager()
+        pending.finish(stopping=is_stopping, pid=os.getpid())
+        if is_stopping:
+            self._stop(pending.request.unlink)
