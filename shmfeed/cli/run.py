@@ -17,6 +17,7 @@ from shmfeed.feeder.logs import EarlyLines, FeederLog
 from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
 from shmfeed.feeder.rest_check import RestFindings
+from shmfeed.feeder.standby import take_when_free
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
 from shmfeed.feeder.warmup import WarmupProgress
 from shmfeed.segment.mapping import place
@@ -43,13 +44,14 @@ examples:
   shmfeed run --protocol binance --market-type spot --symbols BTCUSDT --resolutions 1m
   shmfeed run --config feed.yaml --feed spot
   shmfeed run --config feed.yaml --check
+  shmfeed run --config feed.yaml --wait
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = (
-        "shmfeed run [--config FILE] [--check] [--unlink] [--replace]"
+        "shmfeed run [--config FILE] [--check | --wait] [--unlink] [--replace]"
         " [--SETTING VALUE ..]"
     )
     parser.add_argument(
@@ -60,7 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="drop stored bars of another identity (protocol, market, venue)",
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--wait",
+        action="store_true",
+        help="stand by while another feeder has the feed, and take it once it is free",
+    )
+    how.add_argument(
         "--check",
         action="store_true",
         help="dial, subscribe, wait for a bar of each stream, compare it with REST,"
@@ -82,17 +90,27 @@ def run(args: argparse.Namespace) -> int:
         found = check_venue(settings)
         print_output(format_check(found))
         return 0 if found.is_good else FAILED
-    feeder = Feeder(
-        settings,
-        replace=args.replace,
-        source=lambda: loading.load(arguments),
-        feeder_log=feeder_log,
-    )
+
+    def make() -> Feeder:
+        return Feeder(
+            settings,
+            replace=args.replace,
+            source=lambda: loading.load(arguments),
+            feeder_log=feeder_log,
+        )
+
+    feeder = take_when_free(make, settings) if args.wait else make()
+    if feeder is None:
+        return 0
+    return _run_to_its_end(feeder, settings, unlink=args.unlink)
+
+
+def _run_to_its_end(feeder: Feeder, settings: Settings, unlink: bool) -> int:
     feeder.show_warmup(_show_warmup(ProgressLine()))
-    handle_signals(feeder, args.unlink)
+    handle_signals(feeder, unlink)
     print_notice(_startup_line(settings))
     code = run_feeder(feeder)
-    if args.unlink and code == GAVE_UP:  # no signal has stopped it
+    if unlink and code == GAVE_UP:  # no signal has stopped it
         with suppress(SegmentError):
             remove_unheld(place(settings.feed))
     return code

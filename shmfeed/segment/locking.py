@@ -114,6 +114,21 @@ def acquire_lock_file(where: Place, create: bool = True) -> FileLock:
     return lock
 
 
+def is_free(where: Place) -> bool:
+    """Return True if no process has the feed's lock file locked now.
+
+    The lock is held for a moment to find out; a feeder that starts then waits for it.
+    """
+    try:
+        lock = FileLock(os.open(where.lock, os.O_RDWR | os.O_NOFOLLOW))
+    except OSError:  # absent, or refused, as the next writer will say
+        return True
+    try:
+        return lock.is_held
+    finally:
+        lock.release()
+
+
 def check_lock_file(lock: Path) -> None:
     """Raise SegmentFormatError if a file cannot be this user's lock.
 
