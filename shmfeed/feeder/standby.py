@@ -42,7 +42,11 @@ def take_when_free(make: Callable[[], Feeder], settings: Settings) -> Feeder | N
                     raise
                 if error.pid != named:
                     named = error.pid
-                    log.info("%s", _describe_wait(settings.feed, error.pid))
+                    log.info(
+                        "feed %s: %s writes it; this feeder stands by until it is free",
+                        settings.feed,
+                        _describe_owner(error.pid),
+                    )
             else:
                 if named != -1:
                     log.info("feed %s is free: this feeder takes it", settings.feed)
@@ -55,9 +59,8 @@ def take_when_free(make: Callable[[], Feeder], settings: Settings) -> Feeder | N
     return None
 
 
-def _describe_wait(feed: str, pid: int | None) -> str:
-    owner = "another process" if pid is None else f"process {pid}"
-    return f"feed {feed}: {owner} writes it; this feeder stands by until it is free"
+def _describe_owner(pid: int | None) -> str:
+    return "another process" if pid is None else f"process {pid}"
 
 
 class _Signals:
