@@ -5,7 +5,7 @@ reads them in `status.py`; no bar depends on them.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from shmfeed.bar import StreamKey
 from shmfeed.errors import BadArgumentError
@@ -40,6 +40,7 @@ from shmfeed.layout import (
     State,
 )
 from shmfeed.memory.catalog import Catalog
+from shmfeed.memory.histogram import add_observations
 from shmfeed.memory.holes import HoleRecord, read_holes, write_holes
 from shmfeed.memory.note import pack_note, pack_text
 from shmfeed.memory.words import Latch, boot_ns
@@ -154,6 +155,16 @@ class FeedMarks:
             check_choice("counter", counter, STREAM_COUNTERS)
         else:
             self._words.ints[at + word] += n
+
+    def count_latencies(
+        self, number: int, buckets: Sequence[int], total_ns: int
+    ) -> None:
+        """Add observations to a latency histogram, `histogram.VENUE` or `PUBLISH`.
+
+        `buckets` are the observations of each bucket, `total_ns` is their sum.
+        """
+        self._owner.check(self._what)
+        add_observations(self._words, number, buckets, total_ns)
 
     def mark_message(self) -> None:
         """Record that the venue has just sent data."""

@@ -1,6 +1,7 @@
 """Inventory of this user's feeds on this host: segments, unfinished ones, sockets."""
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.segment.mapping import Place, place
 
 _SOCKET = ".sock"
+_REPLAY = re.compile(r"replay-\d+-\d+-[0-9a-f]{4}")
 _ANY = "any"  # any feed name: only the common prefix and directory of its files count
 
 
@@ -47,6 +49,11 @@ def feeds_with_segment() -> list[str]:
     """
     feeds = take_inventory().feeds
     return [name for name in feeds if os.path.lexists(place(name).segment)]
+
+
+def is_replay(feed: str) -> bool:
+    """Return True for a name that the feed of a replay has."""
+    return _REPLAY.fullmatch(feed) is not None
 
 
 def has_files(where: Place) -> bool:

@@ -6,7 +6,6 @@ however old the bars are and however slow the strategy is.
 """
 
 import os
-import re
 import secrets
 import threading
 import time
@@ -19,14 +18,13 @@ from shmfeed import create
 from shmfeed.bar import StreamKey, duration
 from shmfeed.errors import FeedLostError, SegmentError
 from shmfeed.identity import FeedIdentity
-from shmfeed.segment.inventory import has_files, take_inventory
+from shmfeed.segment.inventory import has_files, is_replay, take_inventory
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.writer import FeedWriter
 
 _BEAT_SECONDS = 0.2  # a bar of a second is not due meanwhile
 _SILENCE_SECONDS = 10 * 365 * 86_400.0  # no stream is silent for too long
-_NAME = re.compile(r"replay-\d+-\d+-[0-9a-f]{4}")
 _numbers = count(1)
 
 
@@ -133,7 +131,7 @@ def _sweep() -> None:
     """Remove what replays that were killed have left; those that run stay."""
     names, _ = take_inventory()
     for name in names:
-        if not _NAME.fullmatch(name):
+        if not is_replay(name):
             continue
         where = place(name)
         with suppress(SegmentError, OSError):  # the next replay tries again
