@@ -32,9 +32,15 @@ MEANINGS: dict[str, dict[int, str]] = {
         INTERRUPTED: _EARLY,
     },
     "status": {
-        0: "the feed is live or quiet",
-        FAILED: "it has another health, or cannot be read",
+        0: "the feed, or each stream of --require, is live or quiet; --alive: a feeder"
+        " lives",
+        FAILED: "it has another health, or cannot be read; --alive: no feeder lives",
         USAGE: _NO_FEED,
+    },
+    "wait": {
+        0: "the feed has the health, or the bars",
+        FAILED: "it had not at the deadline, or cannot be read",
+        USAGE: _REFUSED,
     },
     "ls": {
         0: "the feeds were listed, perhaps an empty list",

@@ -51,6 +51,7 @@ COMMANDS = {
     "simulate": Subcommand("shmfeed.cli.simulate", "run a local venue to feed from"),
     "demo": Subcommand("shmfeed.cli.demo", "run a venue, a feeder and strategies"),
     "status": Subcommand("shmfeed.cli.status", "show a feed and its streams"),
+    "wait": Subcommand("shmfeed.cli.wait", "wait until a feed is ready"),
     "ls": Subcommand("shmfeed.cli.ls", "list the feeds of this user on this host"),
     "tail": Subcommand("shmfeed.cli.tail", "print the last closed bars of a stream"),
     "gaps": Subcommand("shmfeed.cli.gaps", "list missing bars, and have them filled"),

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TextIO
 
@@ -31,28 +31,47 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s"
 
 
+Painter = Callable[[int, int, str], str]
+
+
 def format_table(
-    rows: Sequence[Sequence[str]], right: Collection[int] = ()
+    rows: Sequence[Sequence[str]],
+    right: Collection[int] = (),
+    painter: Painter | None = None,
 ) -> list[str]:
     """Return one line a row, with aligned columns.
 
     Args:
         rows: The cells of each row; all rows have the same length.
         right: The numbers of the columns to align on the right.
+        painter: Is given the numbers of row and column and the aligned cell; returns
+            the cell in its colour.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [format_row(row, widths, right) for row in rows]
+    if painter is None:
+        return [format_row(row, widths, right) for row in rows]
+    lines = []
+    for number, row in enumerate(rows):
+        cells = _align(row, widths, right)
+        cells[-1] = cells[-1].rstrip()
+        lines.append("  ".join(painter(number, *cell) for cell in enumerate(cells)))
+    return lines
 
 
 def format_row(
     row: Sequence[str], widths: Sequence[int], right: Collection[int] = ()
 ) -> str:
     """Return the line of one row whose columns have these widths."""
-    cells = [
+    return "  ".join(_align(row, widths, right)).rstrip()
+
+
+def _align(
+    row: Sequence[str], widths: Sequence[int], right: Collection[int]
+) -> list[str]:
+    return [
         cell.rjust(width) if number in right else cell.ljust(width)
         for number, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
-    return "  ".join(cells).rstrip()
 
 
 def prepare_streams() -> None:

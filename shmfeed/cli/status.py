@@ -3,26 +3,39 @@
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shmfeed.cli.colours import age_colour, has_colours, health_colour, paint
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.options import add_feed_option, attach_feed
 from shmfeed.cli.output import (
+    Painter,
     can_clear_screen,
     format_duration,
     format_table,
     format_time,
+    print_error,
     print_output,
 )
+from shmfeed.cli.requirement import (
+    add_require_option,
+    check_required,
+    join_clauses,
+    unmet_health,
+)
+from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.feed import Feed
 from shmfeed.health import GOOD_HEALTHS
 from shmfeed.status import FeedStatus, StreamStatus
 from shmfeed.text import printable
 
 _DESCRIPTION = """\
-Show a feed: the state of its connection, the health of its data, its counters and its
-streams. The status is read from shared memory; the feeder is not involved.
+Show a feed: the state of its connection and since when, the health of its data, its
+counters, which process wants which streams, and the streams. The status is read from
+shared memory; the feeder is not involved. On a terminal a health and the age of an
+update have colours, unless NO_COLOR is set. The exit code judges the data; with --alive
+it tells only if a feeder lives, as a liveness probe must.
 """
 
 _EPILOG = """\
@@ -30,6 +43,8 @@ examples:
   shmfeed status
   shmfeed status --watch
   shmfeed status --feed spot --json | jq .health
+  shmfeed status --alive > /dev/null || echo "no feeder"
+  shmfeed status --require BTCUSDT --require ETHUSDT
 """
 
 _IN_ERROR = (
@@ -42,7 +57,9 @@ _COUNTERS = ("messages", "bars", "reconnects", "gaps", "late", "malformed", "ign
 _SELDOM = ("unsubscribed", "missed", "disagreements")  # shown where they are not 0
 _HEADER = ("SYMBOL", "TIMEFRAME", "HEALTH", "BARS", "LAST CLOSE", "UPDATED", "GAPS")
 _WHY = "WHY"
-_RIGHT = (3, 5, 6)
+_HEALTH_COLUMN, _AGE_COLUMN, _GAPS_COLUMN = 2, 5, 6
+_RIGHT = (3, _AGE_COLUMN, _GAPS_COLUMN)
+_MOST_WANTS, _MOST_NAMES = 20, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,15 +68,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--json", action="store_true", help="print every status key as JSON")
     add("--watch", action="store_true", help="print it each second, until Ctrl-C")
+    add(
+        "--alive",
+        action="store_true",
+        help="exit 0 while a feeder lives, whatever its data",
+    )
+    add_require_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    check_required(args.require)
+    if args.alive and args.require:
+        raise BadArgumentError(
+            "--alive and --require are both given; --alive judges no stream, so leave"
+            " one of them out"
+        )
     with attach_feed(args) as feed:
         if args.watch:
             _watch(feed, args.json)
-        status = feed.status()
-    print_output(json.dumps(status, indent=2) if args.json else format_status(status))
-    return 0 if status["health"] in GOOD_HEALTHS else FAILED
+        status = _read_status(feed, args.alive)
+        is_alive = feed.alive()
+    if status is not None:
+        text = json.dumps(status, indent=2) if args.json else format_status(status)
+        print_output(text)
+    if args.alive or status is None:
+        return 0 if is_alive else FAILED
+    unmet = unmet_health(status, args.require, GOOD_HEALTHS)
+    if unmet and args.require:
+        print_error(f"required of feed {feed.name}: {join_clauses(unmet)}")
+    return FAILED if unmet else 0
+
+
+def _read_status(feed: Feed, for_liveness: bool) -> FeedStatus | None:
+    """Return the status; None for one that cannot be read where only life counts."""
+    try:
+        return feed.status()
+    except ShmfeedError as error:
+        # Damaged rows are no reason for a supervisor to kill a feeder that lives.
+        if not for_liveness:
+            raise
+        print_error(str(error))
+        return None
 
 
 def _watch(feed: Feed, as_json: bool) -> None:
@@ -71,27 +120,84 @@ def _watch(feed: Feed, as_json: bool) -> None:
         time.sleep(_WATCH_SECONDS)
 
 
-def format_status(status: FeedStatus) -> str:
-    """Return a status as several lines of text."""
-    lines = [_feed_line(status), _feeder_line(status), _counter_line(status)]
+def format_status(status: FeedStatus, coloured: bool | None = None) -> str:
+    """Return a status as several lines of text.
+
+    `coloured` is by default what the terminal and its user want.
+    """
+    coloured = has_colours() if coloured is None else coloured
+    lines = [_feed_line(status, coloured), _feeder_line(status), _counter_line(status)]
     if status["last_error"]:
         lines.append(printable(f"last error: {status['last_error']}"))
     if status["state"] == "error":
         lines.append(_IN_ERROR)
+    lines += _want_lines(status["wants"])
     if not status["streams"]:
         return "\n".join([*lines, "", "no streams"])
     rows = [_HEADER, *map(_stream_cells, status["streams"])]
     reasons = [printable(stream["why"]) for stream in status["streams"]]
     if any(reasons):
         rows = [(*row, why) for row, why in zip(rows, [_WHY, *reasons], strict=True)]
-    return "\n".join([*lines, "", *format_table(rows, _RIGHT)])
+    painter = _make_painter(status["streams"]) if coloured else None
+    return "\n".join([*lines, "", *format_table(rows, _RIGHT, painter)])
 
 
-def _feed_line(status: FeedStatus) -> str:
+def _make_painter(streams: Sequence[StreamStatus]) -> Painter:
+    def paint_cell(row: int, column: int, cell: str) -> str:
+        if not row:
+            return paint(cell, "dim")
+        stream = streams[row - 1]
+        if column == _HEALTH_COLUMN:
+            return paint(cell, health_colour(stream["health"]))
+        if column == _AGE_COLUMN:
+            return paint(cell, age_colour(stream["age"], stream["timeframe"]))
+        return paint(
+            cell, "yellow" if column == _GAPS_COLUMN and stream["gaps"] else ""
+        )
+
+    return paint_cell
+
+
+def _feed_line(status: FeedStatus, coloured: bool) -> str:
     source = status["identity"] or status["protocol"]
     identity = printable(f" ({source})") if source else ""
     venue = f", {status['endpoint']}{identity}" if status["endpoint"] else identity
-    return f"feed {status['feed']}: {status['health']}; {status['state']}{venue}"
+    health = status["health"]
+    shown = paint(health, health_colour(health)) if coloured else health
+    state = f"{status['state']}{_since(status['state_since'])}"
+    return f"feed {status['feed']}: {shown}; {state}{venue}"
+
+
+def _since(state_since: int | None) -> str:
+    if state_since is None:
+        return ""
+    seconds = max(0.0, time.time() - state_since / 1000)
+    moment = format_time(state_since // 1000 * 1000)
+    return f" since {moment} ({format_duration(seconds)})"
+
+
+def _want_lines(wants: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each process that wants streams, the first of many."""
+    lines = [_want_line(want) for want in list(wants.values())[:_MOST_WANTS]]
+    if len(wants) > _MOST_WANTS:
+        lines.append(f"and {len(wants) - _MOST_WANTS} more processes want streams")
+    return [printable(line) for line in lines]
+
+
+def _want_line(want: Mapping[str, Any]) -> str:
+    ends = want.get("ends_in")
+    process = f"{want.get('kind')} {want.get('name')}, pid {want.get('pid')}"
+    end = "" if ends is None else f", has ended; kept for {format_duration(ends)}"
+    symbols, resolutions = want.get("symbols", ()), want.get("resolutions", ())
+    return (
+        f"wanted by {process}{end}: {_shorten_list(symbols)}"
+        f" {_shorten_list(resolutions)}"
+    )
+
+
+def _shorten_list(names: Sequence[str]) -> str:
+    more = f",.. ({len(names)})" if len(names) > _MOST_NAMES else ""
+    return ",".join(map(str, names[:_MOST_NAMES])) + more
 
 
 def _feeder_line(status: FeedStatus) -> str:

@@ -164,11 +164,12 @@ class Terminal:
 
 
 class TestTerminals:
-    def test_watch_clears_a_terminal(self, a_feed) -> None:
-        terminal = Terminal(*COMMAND, *a_feed, "--watch", TERM="xterm")
+    @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}])
+    def test_watch_clears_a_terminal(self, a_feed, env) -> None:
+        terminal = Terminal(*COMMAND, *a_feed, "--watch", TERM="xterm", **env)
         seen = terminal.read_until(rb"BTCUSDT")
         assert seen.startswith(b"\x1b[H\x1b[J")
-        assert not COLOR.search(seen)
+        assert bool(COLOR.search(seen)) != bool(env)
         assert terminal.close() == 130
 
     @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {}])
