@@ -1,14 +1,11 @@
 """wealthdata under test: each way to run a strategy, as the suite asks for it.
 
-The only module of the suite that imports the implementation.
+Only this module, `given_feed` and `live_run` import the implementation.
 """
 
 import inspect
-import itertools
 import json
 import math
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
@@ -16,28 +13,24 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
-from conformance.market import FormingBar, GivenBar, Market
+from conformance import live_run
+from conformance.given_feed import GivenFeed, Key, key_of
+from conformance.market import GivenBar, Market
 
 import wealthdata
-from shmfeed.identity import make_identity
-from shmfeed.ringbuf import RingWriter
-from shmfeed.writer import FeedWriter, create
 from wealthdata import attachment, contexts_in_force
 from wealthdata.choices import replace_choices
 from wealthdata.runner.main import main
 
 ways = ("live", "ahead", "hybrid", "replay", "backtest")
-runs = ("replay", "backtest")
+runs = ("live", "replay", "backtest")
 
 PROBE = Path(__file__).parent / "probe_strategy.py"
-IDENTITY = make_identity("binance", "spot", ["venue.example"])
 OVERLAP = 2  # bars that both the ring and a context have
-_numbers = itertools.count()
 
 Probe = Callable[[int], None]
-Key = tuple[str, str]
 
 
 def function(name: str) -> Callable[..., Any]:
@@ -94,8 +87,16 @@ def _as_strategy() -> Iterator[None]:
         replace_choices(earlier)
 
 
+@contextmanager
+def _feed(bars: Sequence[GivenBar]) -> Iterator[GivenFeed]:
+    """Write a feed, and read it in this process."""
+    with GivenFeed(bars) as feed:
+        wealthdata.use(feed=feed.name)
+        yield feed
+
+
 def _live(market: Market, moments: Sequence[int], probe: Probe) -> None:
-    with _Feed(market.bars) as feed:
+    with _feed(market.bars) as feed:
         for moment in moments:
             feed.append(bar for bar in market.bars if bar.close_time <= moment)
             feed.set_forming(market.forming, moment)
@@ -105,7 +106,7 @@ def _live(market: Market, moments: Sequence[int], probe: Probe) -> None:
 
 
 def _ahead(market: Market, moments: Sequence[int], probe: Probe) -> None:
-    with _Feed(market.bars) as feed:
+    with _feed(market.bars) as feed:
         feed.append(market.bars)
         for moment in moments:
             feed.set_time(market.bars[-1].close_time)
@@ -116,14 +117,14 @@ def _ahead(market: Market, moments: Sequence[int], probe: Probe) -> None:
 def _hybrid(market: Market, moments: Sequence[int], probe: Probe) -> None:
     """Give a context the older half; where both have a bar, its values are wrong."""
     older, newer = [], []
-    for key in dict.fromkeys(map(_key, market.bars)):
-        bars = [bar for bar in market.bars if _key(bar) == key]
+    for key in dict.fromkeys(map(key_of, market.bars)):
+        bars = [bar for bar in market.bars if key_of(bar) == key]
         half = len(bars) // 2
         older += bars[:half]
         older += [bar._replace(close=bar.high) for bar in bars[half:][:OVERLAP]]
         newer += bars[half:]
     newer.sort(key=lambda bar: bar.close_time)
-    with _Feed(market.bars) as feed:
+    with _feed(market.bars) as feed:
         for moment in moments:
             feed.append(bar for bar in newer if bar.close_time <= moment)
             feed.set_time(moment)
@@ -133,7 +134,7 @@ def _hybrid(market: Market, moments: Sequence[int], probe: Probe) -> None:
 
 def _run_probe(way: str, market: Market, moments: Sequence[int], probe: Probe) -> None:
     """Let the runner run the strategy that looks at each close time."""
-    keys = dict.fromkeys(map(_key, market.bars))
+    keys = dict.fromkeys(map(key_of, market.bars))
     symbols = dict.fromkeys(symbol for symbol, _ in keys)
     timeframes = dict.fromkeys(timeframe for _, timeframe in keys)
     _Looking.moments, _Looking.probe = frozenset(moments), probe
@@ -169,8 +170,11 @@ def run(
     """Run a strategy's file on the given bars; see `adapter.Adapter`."""
     with TemporaryDirectory() as folder:
         record = Path(folder) / "decisions.jsonl"
-        source = f"--{way}", str(market.path)
-        _run(strategy, symbols, frequency, *source, "--record", str(record))
+        if way == "live":
+            live_run.run(strategy, market.bars, symbols, frequency, record)
+        else:
+            source = f"--{way}", str(market.path)
+            _run(strategy, symbols, frequency, *source, "--record", str(record))
         lines = [json.loads(line) for line in record.read_text().splitlines()]
     return [(line["time"], line["what"]) for line in lines if "what" in line]
 
@@ -184,53 +188,6 @@ _PLAYS: dict[str, Callable[[Market, Sequence[int], Probe], None]] = {
 }
 
 
-class _Feed:
-    """A feed of this process, which it reads."""
-
-    def __init__(self, bars: Sequence[GivenBar]) -> None:
-        keys = dict.fromkeys(map(_key, bars))
-        name = f"conformance-{os.getpid()}-{next(_numbers)}"
-        self._writer: FeedWriter = create(
-            name, history=len(bars), guard=1, max_streams=len(keys), identity=IDENTITY
-        )
-        self._rings: dict[Key, RingWriter] = {}
-        self._had: dict[Key, int] = {}
-        for key in keys:
-            self._rings[key] = self._writer.add_stream(*key)
-        self._writer.set_state("connected")
-        wealthdata.use(feed=name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close(unlink=True)
-
-    def append(self, bars: Iterator[GivenBar] | Sequence[GivenBar]) -> None:
-        """Append those of these bars that are not there yet."""
-        for bar in bars:
-            key = _key(bar)
-            if bar.close_time > self._had.get(key, 0):
-                self._had[key] = bar.close_time
-                self._rings[key].append(
-                    bar.open_time, *bar[4:9], money=bar.money, flags=bar.flags
-                )
-
-    def set_forming(self, forming: Sequence[FormingBar], moment: int) -> None:
-        for at, bar in forming:
-            if at <= moment < bar.close_time:
-                self._rings[_key(bar)].update_forming(bar.open_time, *bar[4:9])
-
-    def set_time(self, moment: int) -> None:
-        """Set the venue's clock, and beat as a feeder does."""
-        self._writer.set_clock_offset(moment - time.time() * 1000)
-        self._writer.tick()
-
-
-def _key(bar: GivenBar) -> Key:
-    return bar.symbol, bar.timeframe
-
-
 def _naive(moment: int) -> datetime:
     return datetime.fromtimestamp(moment / 1000, UTC).replace(tzinfo=None)
 
@@ -238,7 +195,7 @@ def _naive(moment: int) -> datetime:
 def _context(bars: Sequence[GivenBar], moment: int) -> wealthdata.Context:
     entries: dict[Key, list[dict[str, Any]]] = {}
     for bar in bars:
-        entries.setdefault(_key(bar), []).append(_as_dict(bar))
+        entries.setdefault(key_of(bar), []).append(_as_dict(bar))
     return wealthdata.Context(
         [
             {"symbol": symbol, "timeframe": timeframe, "bars": listed}

@@ -4,29 +4,36 @@ A step is made once each symbol that can close a bar at its time has, or `repair
 after the first one. A symbol whose stream is dead, stale, closed or waiting is not
 waited for. A bar that comes after its step was made belongs to no step: the strategy's
 clock never goes back. It is told, and reads have it from then on.
+
+The run begins at the venue's time. Bars that close while the strategies are loaded and
+initialized make steps, too.
 """
 
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Self
 
 from shmfeed.bar import Timeframe
-from shmfeed.errors import BadArgumentError, StreamNotFoundError
+from shmfeed.errors import BadArgumentError, ShmfeedError, StreamNotFoundError
 from shmfeed.health import repair_grace
 from shmfeed.text import format_ms
+from shmfeed.venue_time import is_venue_time_known, venue_now
 from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.awaited_stream import AwaitedStream
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import use
 from wealthdata.events import Closed
+from wealthdata.followed_stream import FollowedStream
 from wealthdata.following import follow
 from wealthdata.freshness import name_feeds
+from wealthdata.handed import StreamId, current_record
 from wealthdata.runner.report import tell, tell_shortages
 from wealthdata.runner.step_assembly import StepAssembly, ignore_behind
 from wealthdata.runner.steps import Event, RunRequest, Step
 from wealthdata.securities import check_securities
+from wealthdata.stream_source import NEVER
 
 _TOLD_SECONDS = 60.0  # between two lines about late bars of one stream
 
@@ -49,6 +56,8 @@ class LiveMode:
         self._securities = check_securities(request.symbols)
         self._streams: dict[tuple[str, Timeframe], AwaitedStream] = {}
         self._late: dict[tuple[str, Timeframe], float] = {}  # told last
+        self._newest: dict[StreamId, int] = {}  # close times, as the run began
+        self._venue_start: int | None = None  # None if the venue's time is not known
         self.start = 0
         self._stack = ExitStack()
 
@@ -64,7 +73,7 @@ class LiveMode:
                 " or --backtest"
             )
         self.feed: str | None = chosen
-        self.start = time.time_ns() // 1_000_000
+        self._begin()
         ignore_behind(self._stack)
         # `follow` would name the line of the runner; the run tells of it in words.
         warnings.filterwarnings(
@@ -75,9 +84,27 @@ class LiveMode:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
+    def _begin(self) -> None:
+        """Note the venue's time, and the newest bar of each stream."""
+        times = []
+        for stream in self._find_streams().values():
+            with suppress(ShmfeedError):  # the steps raise it
+                stream.find(attached_feed(stream.id[0]))
+                stream.look()
+                if stream.ring is None:
+                    continue
+                newest = stream.newest
+                self._newest[stream.id] = NEVER if newest is None else newest
+                reader = stream.ring._current_reader()
+                if is_venue_time_known(reader):
+                    times.append(venue_now(reader))
+        self._venue_start = min(times, default=None)
+        self.start = self._venue_start or time.time_ns() // 1_000_000
+
     def steps(self) -> Iterator[Step | Event]:
         """Yield each step, and each event of `follow`, as they come."""
         self._find_feeds()
+        self._follow_from_start()
         request, grace = self._request, self._grace()
         assembly = StepAssembly(
             request.symbols, request.timeframes, grace, self._may_close, self.start
@@ -99,12 +126,7 @@ class LiveMode:
 
     def _find_feeds(self) -> None:
         # The strategy may have chosen another feed since the run began.
-        for each in self._securities:
-            name = selected_feed(each.feed or self._request.feed) or ""
-            for timeframe in self._request.timeframes:
-                self._streams[each.written, timeframe] = AwaitedStream(
-                    name, each.symbol, timeframe
-                )
+        self._streams = self._find_streams()
         for stream in self._streams.values():
             stream.find(attached_feed(stream.id[0]))
         for name in dict.fromkeys(one.id[0] for one in self._streams.values()):
@@ -119,6 +141,33 @@ class LiveMode:
                     f" `shmfeed status --feed {name}`"
                 )
         tell_shortages(self._streams.values())
+
+    def _find_streams(self) -> dict[tuple[str, Timeframe], AwaitedStream]:
+        return {
+            (each.written, timeframe): AwaitedStream(
+                selected_feed(each.feed or self._request.feed) or "",
+                each.symbol,
+                timeframe,
+            )
+            for each in self._securities
+            for timeframe in self._request.timeframes
+        }
+
+    def _follow_from_start(self) -> None:
+        """Let `follow` begin with what has closed since the run began."""
+        record = current_record()
+        for each in self._securities:
+            for timeframe in self._request.timeframes:
+                feed = selected_feed(each.feed or self._request.feed) or ""
+                stream = FollowedStream(feed, each, timeframe)
+                if stream.id in record.followed:
+                    continue  # by the strategy
+                newest = self._newest.get(stream.id)
+                if newest is not None and stream.id not in record.handed:
+                    record.hand_over(stream.id, newest, turned_back=False)
+                stream.find(attached_feed(feed))
+                stream.begin(record, self._venue_start)
+                stream.release()
 
     @staticmethod
     def _is_dead(stream: AwaitedStream) -> bool:

@@ -111,6 +111,46 @@ def test_a_step_has_the_bars_of_one_close_time(feed_name, told):
     assert told == []
 
 
+def test_bars_that_close_before_the_first_step_is_asked_for_make_steps(feed_name, told):
+    # The strategies are loaded and initialized meanwhile; one of the streams has no
+    # bar as the run begins.
+    with Feed(feed_name, ["A"]) as feed:
+        feed.rings["B"] = feed.writer.add_stream("B", "1m")
+        feed.writer.set_clock_offset(0)
+        with LiveMode(RunRequest(("A", "B"), ("1m",), feed_name)) as mode:
+            for number in (0, 1):
+                for symbol in "AB":
+                    feed.close(symbol, number)
+            steps = steps_of(mode)
+            found = [numbers(feed, next(steps)) for _ in range(2)]
+    assert found == [(0, ["A", "B"], ()), (1, ["A", "B"], ())]
+
+
+def test_a_strategy_that_waits_itself_goes_on_after_its_bars(feed_name, told):
+    with Feed(feed_name, ["A"]) as feed:
+        with LiveMode(RunRequest(("A",), ("1m",), feed_name)) as mode:
+            wealthdata.get_price("A", count=1, frequency="1m")
+            feed.close("A", 0)
+            assert wealthdata.wait_bar("A", "1m", 0, feed=feed_name) == (["A"], [])
+            feed.close("A", 1)
+            assert numbers(feed, next(steps_of(mode))) == (1, ["A"], ())
+
+
+def test_a_run_begins_at_the_venues_time(feed_name, told):
+    days = 100 * 86_400_000
+    with Feed(feed_name, ["A"]) as feed:
+        feed.writer.set_clock_offset(-days)
+        feed.rings["B"] = feed.writer.add_stream("B", "1m")
+        feed.first -= days
+        before = time.time_ns() // 1_000_000 - days
+        with LiveMode(RunRequest(("B",), ("1m",), feed_name)) as mode:
+            after = time.time_ns() // 1_000_000 - days
+            assert before - 1 <= mode.start <= after + 1
+            feed.close("B", 0)
+            assert numbers(feed, next(steps_of(mode))) == (0, ["B"], ())
+    assert told == []
+
+
 def _next_after(steps, act):
     """Return the next step; `act` closes bars once the run follows its streams."""
 
