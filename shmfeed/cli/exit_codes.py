@@ -74,6 +74,10 @@ MEANINGS: dict[str, dict[int, str]] = {
         " cannot be read",
         USAGE: f"history cannot be asked, there is no such feed, or {_REFUSED}",
     },
+    "config": {
+        0: "the settings were printed",
+        USAGE: "a setting, an option or a value is not accepted",
+    },
     "reload": {
         0: "the feeder has read its settings again",
         FAILED: "a setting is not accepted, and the old ones stay; or no answer came",

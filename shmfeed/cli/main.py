@@ -58,6 +58,7 @@ COMMANDS = {
     "export": Subcommand("shmfeed.cli.export", "write a stream's bars to a file"),
     "asof": Subcommand("shmfeed.cli.asof", "print the bars that were seen at a time"),
     "audit": Subcommand("shmfeed.cli.audit", "compare bars with the venue's history"),
+    "config": Subcommand("shmfeed.cli.config", "show settings and their sources"),
     "reload": Subcommand("shmfeed.cli.reload", "have a feeder read its settings again"),
     "doctor": Subcommand("shmfeed.cli.doctor", "check this host and suggest remedies"),
     "clean": Subcommand("shmfeed.cli.clean", "remove files that no feeder holds"),

@@ -104,13 +104,25 @@ def load(
         BadArgumentError: The message names the setting, its value, what is accepted
             and the source of the value.
     """
+    return load_with_origins(arguments, environ)[0]
+
+
+def load_with_origins(
+    arguments: Mapping[str, object], environ: Mapping[str, str] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """Return the settings as `load` does, and the source of each that has one.
+
+    A source is `argument`, `environment VARIABLE` or `file PATH`; a setting without one
+    has its default. Raises as `load` does.
+    """
     given = _gather(arguments, os.environ if environ is None else environ)
     values = {name: _checked(name, value) for name, value in given.items()}
     try:
-        return from_checked(values)
+        settings = from_checked(values)
     except ConflictError as error:
         origins = [f"{n} from {given[n].origin}" for n in error.names if n in given]
         raise BadArgumentError(f"{error} ({'; '.join(origins)})") from None
+    return settings, {name: value.origin for name, value in given.items()}
 
 
 def from_env(environ: Mapping[str, str] | None = None) -> dict[str, object]:
