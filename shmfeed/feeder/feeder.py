@@ -41,6 +41,7 @@ from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.request_handler import FeederParts, RequestHandler
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
+from shmfeed.feeder.service import ServiceManager
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.feeder.taking import reserve_capacity, take_feed
@@ -107,6 +108,7 @@ class Feeder:
         self._subscriptions = Subscriptions()
         self._subscriptions.put(manager, pid or os.getpid(), streams)
         self._is_foreground = manager == RUN
+        self._service = ServiceManager(os.environ if self._is_foreground else {})
         self._failure: ShmfeedError | None = None
         self._unlink = self._is_reload_due = False
         self._left_out: set[StreamKey] = set()  # the venue refuses them
@@ -203,8 +205,10 @@ class Feeder:
                 ControlServer(socket, self._serve),
                 HeartbeatThread(self._writer, self._fail),
             ):
+                self._service.ready()
                 self._loop()
         finally:
+            self._service.stopping()
             self._requests.close()
             self._writer.close(unlink=self._unlink)
             self._store.close()
@@ -300,11 +304,12 @@ class Feeder:
                     if self._mute.is_due(now):
                         self._attend_mute(now)
                     self._writer.tick()
+                    self._service.beat(now)
                     for pending in self._requests.drain():
                         self._handler.answer(pending)
                     if self._is_reload_due:
                         self._is_reload_due = False
-                        self._reloader.reload(PendingRequest(RELOAD))
+                        self._reload()
                     turned = boot_seconds()
         finally:
             self._intake.missing.log(math.inf)
@@ -321,6 +326,12 @@ class Feeder:
             history, settings = self._history, self._settings
             return serve_bars(history.source, settings, request, history.is_busy)
         return self._requests.ask(request)
+
+    def _reload(self) -> None:
+        self._service.reloading()
+        pending = PendingRequest(RELOAD)
+        pending.answer.add_done_callback(lambda _: self._service.ready())
+        self._reloader.reload(pending)
 
     # Events of the session
 
@@ -421,6 +432,7 @@ class Feeder:
 
     def _publish(self, new: SessionStatus) -> None:
         self._status.changed(new)
+        self._service.show(new.state, new.last_error)
         gives_up = self._settings.give_up and self._is_foreground
         if gives_up and new.state == "error":
             self._fail(
