@@ -138,7 +138,6 @@ class Feeder:
         self._status = FeedStatus(
             self._writer, session, self._gate, lambda: self._settings
         )
-        self._data_error = self._store_error = ""  # the last ones, as published
 
     def _make_history(self, settings: Settings) -> FeedHistory:
         wake = self._requests.wake
@@ -147,6 +146,7 @@ class Feeder:
     def _begin_rows(self, settings: Settings, streams: Streams) -> None:
         self._reasons = Reasons(self._writer)
         self._intake = self._make_intake(settings)
+        self._data_error = self._store_error = ""  # the last ones, as published
         self._history.begin(self._intake, self._writer, self._reasons)
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
