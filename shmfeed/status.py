@@ -94,6 +94,7 @@ class ConnectionStatus(TypedDict):
     state: State
     pid: int | None  #: pid of the feeder, None when it is dead
     writer: NotRequired[int | None]  #: pid of the last feeder, alive or dead
+    version: NotRequired[str]  #: of its package
     endpoint: NotRequired[str | None]
     protocol: NotRequired[str | None]
     market_type: NotRequired[str | None]
@@ -153,6 +154,7 @@ class FeedStatus(TypedDict):
     wants: dict[str, Any]  #: reserved: which process wants which streams
     #: The subscribed streams, and those that the venue refused.
     streams: list[StreamStatus]
+    version: NotRequired[str]  #: of the last feeder's package
     phase: NotRequired[str]
     attempts: NotRequired[int]
     losses: NotRequired[int]

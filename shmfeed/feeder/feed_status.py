@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import cast
 
+from shmfeed._version import __version__
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.layout import State
 from shmfeed.settings.model import Settings
@@ -71,6 +72,7 @@ class FeedStatus:
             {
                 # Readers compare it: a reused segment has its last feeder's note first.
                 "writer": os.getpid(),
+                "version": __version__,
                 "endpoint": status.endpoint,
                 "protocol": settings.protocol,
                 "market_type": settings.market_type,

@@ -33,6 +33,7 @@ from shmfeed.feeder.feed_store import open_feed_store
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal, describe_refused
+from shmfeed.feeder.latency import LatencyMeter
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.manager_history import serve_history
 from shmfeed.feeder.mute import MuteStreams
@@ -147,6 +148,7 @@ class Feeder:
         self._reasons = Reasons(self._writer)
         self._intake = self._make_intake(settings)
         self._data_error = self._store_error = ""  # the last ones, as published
+        self._latency = LatencyMeter(self._writer, self._intake.clock)
         self._history.begin(self._intake, self._writer, self._reasons)
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
@@ -294,6 +296,7 @@ class Feeder:
                     if taken - now > STALL_SECONDS:
                         self._intake.stalled()
                     self._intake.tick(taken)
+                    self._latency.tick(taken)
                     if self._intake.last_error != self._data_error:
                         self._data_error = self._intake.last_error
                         self._status.tell(self._data_error)
@@ -338,7 +341,8 @@ class Feeder:
     def _take(self, batch: list[SessionEvent]) -> None:
         for event in batch:
             if isinstance(event, Received):
-                self._intake.take(*event)
+                self._intake.take(event.events, event.connection, event.line)
+                self._latency.observe(event.events, event.read_at)
             else:
                 self._take_status(event)
                 self._journal.take(event)

@@ -50,6 +50,7 @@ class Intake:
     Attributes:
         last_error: The last message about the data, "" before the first.
         missing: The missing bars that the log has not named yet.
+        clock: The estimate of the venue's clock.
     """
 
     def __init__(
@@ -76,9 +77,8 @@ class Intake:
         `sequence`, `lines`, `repair_grace` and `rest_settle` are the settings.
         `history` says that a source of history exists: bars after a gap wait for it.
         `recorder` is told each version of each row, `reasons` why streams are dropped
-        or mute. `fill` is called with each stream that is added, before its rows are
-        read; it may put older rows into the ring. `clock` stands for this host's boot
-        clock and wall clock, in seconds UTC, where recorded messages are played.
+        or mute. `fill` may put older rows into the ring of each stream that is added.
+        `clock` is this host's boot clock and wall clock of a playback, in seconds UTC.
         """
         self.last_error = ""
         self._writer = writer
@@ -94,15 +94,16 @@ class Intake:
         self._now = boot_seconds if clock is None else clock
         wall = host_clock if clock is None else lambda: round(clock() * 1000)
         now = self._now()
-        self._clock = VenueClock(wall(), now)
+        self.clock = VenueClock(wall(), now)
         self._repair_grace = repair_grace if history else None
         self._rows = RowPublisher(writer, recorder)
         self._drops, self.missing = self._rows.drops, self._rows.missing
         self._ahead = AheadBars(
-            self._clock, writer, self._rows, self._streams, self._ledger_of, wall
+            self.clock, writer, self._rows, self._streams, self._ledger_of, wall
         )
-        clocked = writer, self._rows, self._clock
-        self._taking = HistoryTaking(*clocked, rest_settle, flagged)
+        self._taking = HistoryTaking(
+            writer, self._rows, self.clock, rest_settle, flagged
+        )
         self._next_sample = self._next_tick = self._next_count = now
         self._heard: dict[int, float] = {}  # when a connection brought anything last
         self._late_refusals = LateRefusals()
@@ -134,7 +135,7 @@ class Intake:
                         error,
                     )
         self._spelled.replace(self._streams)
-        if self._clock.is_confirmed:
+        if self.clock.is_confirmed:
             self._ahead.cut_future(self._now())
             self._say(self._ahead.last_error)
 
@@ -142,13 +143,12 @@ class Intake:
         """Let the clock close bars of these streams once `close_grace` has passed.
 
         None is all. A bar that was forming when the connection broke, or when an
-        earlier feeder ended, has changed unseen. The venue may send it now, so the
-        clock waits.
+        earlier feeder ended, has changed unseen, and the venue may send it now.
         """
         now = self._now()
         for stream in self._selected(streams):
             if stream.clock_from == math.inf:
-                stream.connected_at = self._clock.read(now)
+                stream.connected_at = self.clock.read(now)
                 stream.clock_from = now + self._grace_ms / 1000
                 stream.heard = now
 
@@ -183,7 +183,7 @@ class Intake:
         `read_at` is a reading of time.monotonic.
         """
         now = self._now()
-        self._clock.set_time(time_ms, now - (time.monotonic() - read_at))
+        self.clock.set_time(time_ms, now - (time.monotonic() - read_at))
         self._ahead.judge(now)
 
     def stalled(self) -> None:
@@ -215,7 +215,7 @@ class Intake:
         streams.
         """
         now = self._now()
-        clock = self._clock
+        clock = self.clock
         venue_now = clock.read(now)
         is_sample = now >= self._next_sample
         samples = is_sample or clock.must_hear_all
@@ -259,8 +259,8 @@ class Intake:
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
-        self._clock.settle(now)
-        venue_now = self._clock.read(now)
+        self.clock.settle(now)
+        venue_now = self.clock.read(now)
         counts = now >= self._next_count
         for stream in self._streams.values():
             # Time 0 closes no bar; held bars are still checked.
@@ -294,8 +294,8 @@ class Intake:
         if stream is None:
             return HistoryEffect()
         now = self._now()
-        if answer.is_own and answer.venue_now and not self._clock.is_known:
-            self._clock.set_time(answer.venue_now, now)
+        if answer.is_own and answer.venue_now and not self.clock.is_known:
+            self.clock.set_time(answer.venue_now, now)
             self._ahead.judge(now)
         effect = self._taking.take(stream, answer, how, now)
         self._finish(now)
@@ -307,7 +307,7 @@ class Intake:
 
     def venue_now(self, now: float) -> int:
         """Return the venue's time in ms UTC, `now` in seconds of `boot_seconds`."""
-        return self._clock.read(now)
+        return self.clock.read(now)
 
     def drain_found(self) -> list[Found]:
         """Return the findings for repair since the last call."""
@@ -348,7 +348,7 @@ class Intake:
         grace = (
             self._grace_ms / 1000 if self._repair_grace is None else self._repair_grace
         )
-        venue_now = self._clock.read(now)
+        venue_now = self.clock.read(now)
         found = []
         for key, stream in self._streams.items():
             ledger = stream.ledger

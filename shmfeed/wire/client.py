@@ -421,4 +421,5 @@ class VenueClient:
         if type(last) is Received:
             last.events.extend(events)
         else:
-            batch.append(Received(events, *self.tag))
+            read_at = self._connection.last_data_at
+            batch.append(Received(events, *self.tag, read_at))

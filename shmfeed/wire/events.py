@@ -130,12 +130,14 @@ class VenueTime(NamedTuple):
 class Received(NamedTuple):
     """Events of the venue, oldest first, and the number of their connection.
 
-    `line` is 0 or 1 where each stream is carried by two connections.
+    `line` is 0 or 1 where each stream is carried by two connections. `read_at` is when
+    the first of them was read, by the session's clock; 0 if that is not known.
     """
 
     events: list[Event]
     connection: int = 0
     line: int = 0
+    read_at: float = 0.0
 
 
 ChangeOutcome = Subscribed | ChangeRefused

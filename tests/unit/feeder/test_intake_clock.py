@@ -168,7 +168,7 @@ def test_a_wrong_host_clock_loses_no_bar_and_is_said(bench, how, behind, caplog)
     assert bench.minutes() == list(range(8))
     assert bench.count("malformed") == bench.count("gaps") == 0
     assert "this host's clock is" in caplog.text
-    known = bench.intake._clock.offset
+    known = bench.intake.clock.offset
     if how != "nothing":
         assert known == pytest.approx(behind, abs=1500)
     else:
@@ -185,7 +185,7 @@ def test_a_host_clock_that_was_set_meanwhile_is_read_again(bench):
     assert bench.minutes() == [-1440, -1]
     assert bench.forming() == 0
     assert bench.count("malformed") == 0
-    assert bench.intake._clock.source == "host"
+    assert bench.intake.clock.source == "host"
 
 
 def test_bars_that_only_close_are_taken_too(bench):
@@ -523,7 +523,7 @@ def test_a_bar_from_the_future_does_not_move_a_clock_that_follows_bars(bench, ah
         bench.take(bar(minute))
     assert bench.minutes() == [0, 1, 2, 3]
     assert bench.count("malformed") == 4
-    assert bench.intake._clock.offset <= DAY
+    assert bench.intake.clock.offset <= DAY
 
 
 def test_three_absurd_times_between_two_samples_move_nothing(bench):
@@ -534,7 +534,7 @@ def test_three_absurd_times_between_two_samples_move_nothing(bench):
         now = T0 + int((bench.now - 1000) * 1000)
         bench.take(bar(0, closed=False, event_time=now + DAY), seconds=0.004)
         bench.take(bar(0, closed=False, event_time=now), seconds=0.004)
-    assert abs(bench.intake._clock.offset) < 1000
+    assert abs(bench.intake.clock.offset) < 1000
 
 
 def test_a_history_makes_one_line_of_the_log(bench, caplog):
@@ -569,7 +569,7 @@ def test_event_times_behind_their_own_bars_are_no_clock(bench, how, behind):
         bench.take(bar(minute, event_time=stamp))
     assert bench.minutes()[-6:] == list(range(-1, 5))
     assert bench.count("malformed") == 0
-    assert abs(bench.intake._clock.offset or 0) < 2000
+    assert abs(bench.intake.clock.offset or 0) < 2000
 
 
 def test_a_venue_that_sets_its_clock_back_with_its_bars_is_followed(bench):
@@ -578,4 +578,4 @@ def test_a_venue_that_sets_its_clock_back_with_its_bars_is_followed(bench):
         stamp = T0 - 60 * MINUTE + second * 1000
         bench.now = 1000.0 + second
         bench.take(bar(-60 + second // 60, closed=False, event_time=stamp))
-    assert bench.intake._clock.offset == pytest.approx(-60 * MINUTE, abs=2000)
+    assert bench.intake.clock.offset == pytest.approx(-60 * MINUTE, abs=2000)
