@@ -13,6 +13,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.text import one_line
 from wealthdata.runner.callables import check_call, place_of
 from wealthdata.runner.failures import describe_error, print_trace
+from wealthdata.runner.watch import StoppedError
 
 # The functions that the runner calls, and with what.
 HANDLERS: dict[str, tuple[str, ...]] = {
@@ -162,7 +163,7 @@ def _execute(code: Any, module: ModuleType, path: str) -> None:
     file = str(module.__file__)
     try:
         exec(code, module.__dict__)  # noqa: S102 # the strategy that the user names
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError):
         raise
     except SystemExit as error:
         raise BadArgumentError(

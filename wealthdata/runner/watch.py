@@ -1,19 +1,20 @@
 """Signals to a run: Ctrl-C, SIGTERM, and the alarm that looks for a handler that hangs.
 
 A signal that comes while a handler runs waits until the handler returns, so that no
-strategy stops halfway; a second one ends the handler at once. While the run waits for
-bars, a signal ends the wait.
+strategy stops halfway; a second one ends the handler at once. While a strategy's file
+is loaded, or the run waits for bars, a signal ends that at once.
 
-The alarm rings every few seconds. If the handler that ran at the last ring still runs,
-the user is told once which one, of which bar, and at which line it stands. It needs no
-thread, so that a strategy may fork. A handler that hangs in C code which holds the
-interpreter is not seen.
+The alarm rings every few seconds, and interrupts a system call, so that a handler that
+waits for a lock or a socket is seen, too; Python goes on with the call. If the handler that ran at the last ring still runs,
+the user is told once which one, of which bar, and at which line of the strategy it
+stands. It needs no thread, so that a strategy may fork. A handler that hangs in C code
+which holds the interpreter is not seen.
 """
 
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -34,6 +35,7 @@ class Watch:
 
     Attributes:
         call: The call that runs now, an object of its own each time; None between two.
+        loading: The file that is loaded now, in words; None at other times.
         asked: The number of the signal that has come, None before one.
     """
 
@@ -48,10 +50,12 @@ class Watch:
         A call that runs for `patience` seconds, or up to twice as long, is reported.
         """
         self.call: object = None
+        self.loading: object = None
         self.asked: int | None = None
         self._inform = tell
         self._describe = describe
         self._patience = patience
+        self._files: set[str] = set()  # of the strategies
         self._seen: object = None  # the call at the last ring
         self._told: object = None  # the call that was reported
         self._earlier: dict[int, Any] = {}
@@ -64,7 +68,6 @@ class Watch:
             self._earlier[number] = signal.signal(number, self._on_signal)
         if hasattr(signal, "setitimer"):
             self._earlier[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_ring)
-            signal.siginterrupt(signal.SIGALRM, False)
             ring = self._patience
             self._timer = signal.setitimer(signal.ITIMER_REAL, ring, ring)
         return self
@@ -76,6 +79,17 @@ class Watch:
         if self._earlier and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, *self._timer)
         self._earlier.clear()
+
+    @contextmanager
+    def load(self, name: str, path: str) -> Iterator[None]:
+        """Watch the code of a file outside of its functions, called `name`."""
+        with suppress(OSError, ValueError):  # told where the file is read
+            self._files.add(str(Path(path).resolve()))
+        self.loading = f"the code of {name} outside of its functions"
+        try:
+            yield
+        finally:
+            self.loading = None
 
     def check(self) -> None:
         """Raise StoppedError if a signal has come."""
@@ -94,13 +108,20 @@ class Watch:
         )
 
     def _on_ring(self, _number: int, frame: FrameType | None) -> None:
-        call = self.call
+        call = self.loading if self.call is None else self.call
         if call is not self._seen:
             self._seen = call
         elif call is not None and call is not self._told and frame is not None:
             self._told = call
-            place = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}"
             self._inform(
                 f"{self._describe(call)} has run for {self._patience:.0f} s or more; it"
-                f" is at {place}"
+                f" is at {self._place(frame)}"
             )
+
+    def _place(self, frame: FrameType) -> str:
+        """Return the line of the strategy that a frame was called from, else its own."""
+        caller: FrameType | None = frame
+        while caller is not None and caller.f_code.co_filename not in self._files:
+            caller = caller.f_back
+        found = caller or frame
+        return f"{Path(found.f_code.co_filename).name} line {found.f_lineno}"

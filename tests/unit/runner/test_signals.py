@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -121,6 +122,42 @@ def test_a_second_signal_ends_the_handler_at_once(waiting: Process) -> None:
     assert "Traceback" not in errors
 
 
+LOADING = """
+    import sys
+
+    def read():
+        print("loading", flush=True)
+        sys.stdin.readline()
+
+    read()
+
+    def handle_bar(context, bar):
+        print("handling", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_ends_the_loading_of_a_file_at_once(
+    start: Start, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    record = tmp_path / "decisions.jsonl"
+    one = start(LOADING, "--record", str(record))
+    assert one.line() == "loading"
+    one.process.send_signal(number)
+    assert one.end() == (code, [], "")
+    assert not record.exists()
+
+
+def test_a_file_is_loaded_without_a_signal(start: Start) -> None:
+    """Control of the one above."""
+    one = start(LOADING, count=1)
+    assert one.line() == "loading"
+    one.let_return()
+    assert one.end()[:2] == (0, ["handling"])
+
+
 def test_a_closed_pipe_ends_the_run_quietly(start: Start) -> None:
     source = """
         def handle_bar(context, bar):
@@ -172,6 +209,52 @@ class TestAlarm:
             "handle_bar of ma.py has run for 0 s or more; it is at "
         )
         assert f" {Path(__file__).name} line " in told[0]
+
+    def test_a_file_that_hangs_while_it_is_loaded_is_told_once(self) -> None:
+        told: list[str] = []
+        with CountedWatch(told.append, str, 0.02) as watch:
+            with watch.load("ma.py", "ma.py"):
+                await_rings(watch, 4)
+            await_rings(watch, 3)
+        assert len(told) == 1
+        assert told[0].startswith(
+            "the code of ma.py outside of its functions has run for 0 s or more"
+        )
+
+    def test_the_line_is_the_strategys_own(self) -> None:
+        """A call that hangs in a library is told with the line that has called it."""
+        source = "\n\ndef handle_bar(wait):\n    wait()\n"
+        names: dict[str, Callable[..., None]] = {}
+        exec(compile(source, "/strategies/ma.py", "exec"), names)
+        told: list[str] = []
+        with CountedWatch(told.append, str, 0.02) as watch:
+            with watch.load("ma.py", "/strategies/ma.py"):
+                pass
+            watch.call = "handle_bar of ma.py"
+            names["handle_bar"](lambda: await_rings(watch, 3))
+        assert [text.rpartition(" is at ")[2] for text in told] == ["ma.py line 4"]
+
+    @pytest.mark.parametrize("kind", ["lock", "socket", "process"])
+    def test_a_call_that_waits_in_the_kernel_is_told(self, kind: str) -> None:
+        """Each of these waits ends because it was told."""
+        event = threading.Event()
+        reader, writer = socket.socketpair()
+        command = [sys.executable, "-c", "input()"]
+        with (
+            reader,
+            writer,
+            subprocess.Popen(command, stdin=subprocess.PIPE) as process,
+        ):
+            waits: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+                "lock": (event.wait, event.set),
+                "socket": (lambda: reader.recv(1), lambda: writer.send(b"x")),
+                "process": (process.wait, process.kill),
+            }
+            wait, release = waits[kind]
+            with Watch(lambda _text: release(), str, 0.02) as watch:
+                watch.call = "handle_bar of ma.py"
+                wait()
+            process.kill()
 
     def test_short_calls_and_waits_are_not_told(self) -> None:
         """Control of the one above: each ring finds another call, or none."""
