@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.text import repr_short
+from shmfeed.text import one_line, repr_short
 from wealthdata.runner.recording import FORMAT, VERSION
 
 BarValues = tuple[float | None, ...]  # open, high, low, close, volume
@@ -123,7 +123,7 @@ def read_recording(path: str | Path) -> RecordedRun:
                 kind = undecided if line.get("undecided") is True else decisions
                 kind.append(_decision(number, line, streams))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path, number, f"it is no decision: {error!r}") from None
+            raise _damaged(path, number, _fault(error)) from None
     times = [decision.time for decision in decisions] or [0]
     first, last = (end["first"], end["last"]) if end else (min(times), max(times))
     return RecordedRun(
@@ -157,6 +157,13 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
+def _fault(error: Exception) -> str:
+    """Return in words what a line lacks, or which value of it cannot be used."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error.args[0]!r}"
+    return f"it has a value of another kind: {one_line(str(error), 200)}"
+
+
 def _damaged(path: Path, line: int, reason: str) -> BadArgumentError:
     if line == 1:
         return BadArgumentError(
@@ -183,7 +190,7 @@ def _check_header(path: Path, header: Any) -> tuple[Strategy, ...]:
         strategies = header["strategies"]
         return tuple(Strategy(each["file"], each["digest"]) for each in strategies)
     except (KeyError, TypeError) as error:
-        raise _damaged(path, 1, f"it is no header: {error!r}") from None
+        raise _damaged(path, 1, _fault(error)) from None
 
 
 def _decision(

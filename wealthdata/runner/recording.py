@@ -10,6 +10,10 @@ have yet, or had with other values. `without` has the open times between `first`
 `last` of bars that the file has and the window lacks. So each bar is written once, and
 a reader of the file knows each window as it was read.
 
+An earlier recording of that name stays as it is until the run has its first decision,
+its first close time or its end. A run that fails before (a misspelt symbol) replaces
+nothing.
+
 Each line is written by one call without a buffer, so a process that is killed leaves
 whole lines but for the last one. The file is flushed to the disk when it is closed.
 """
@@ -60,13 +64,19 @@ class Recording:
     """An open recording, a recorder for `decisions.set_recorder`.
 
     A context manager: entering makes it the recorder of this process, leaving writes
-    the last line and closes the file.
+    the last line and closes the file. An exception before the first decision and the
+    first close time leaves an earlier recording as it was, and no new file.
 
     Thread safety: any thread may note a decision.
     """
 
     def __init__(
-        self, path: Path, file: int, run: RunDescription, header: dict[str, Any]
+        self,
+        path: Path,
+        file: int,
+        run: RunDescription,
+        header: dict[str, Any],
+        is_new: bool,
     ) -> None:
         self.path = path
         self.run = run
@@ -77,18 +87,26 @@ class Recording:
         self._decisions = 0
         self._failure: OSError | None = None
         self._lock = threading.Lock()
-        self._write(header)
+        self._is_new = is_new
+        self._header: dict[str, Any] | None = header  # None once it is written
+        if not _is_regular(file):
+            self._begin()
 
     def __enter__(self) -> Self:
         set_recorder(self)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, *exc: object) -> None:
         set_recorder(None)
+        if kind is not None and self._header is not None:
+            self._discard()
         self.close()
 
     def handled(self, close_time: int) -> None:
         """Note that the strategies have handled all bars of a close time, ms UTC."""
+        if self._header is not None:
+            with self._lock:
+                self._begin()
         self._first = self._first or close_time
         self._last = close_time
 
@@ -106,6 +124,7 @@ class Recording:
         if decision.truncated:
             line["truncated"] = decision.truncated
         with self._lock:  # a later line relies on the bars of an earlier one
+            self._begin()
             receipts = [self._receipt(receipt) for receipt in decision.receipts]
             self._write(line | {"receipts": receipts})
             self._decisions += 1
@@ -117,6 +136,7 @@ class Recording:
         file, end = self._file, {"end": True, "first": self._first, "last": self._last}
         try:
             if self._failure is None:
+                self._begin()
                 self._write_undecided()
                 self._write(end | {"decisions": self._decisions})
                 with contextlib.suppress(OSError):  # a pipe cannot be flushed
@@ -124,6 +144,23 @@ class Recording:
         finally:
             self._file = -1
             os.close(file)
+
+    def _begin(self) -> None:
+        """Replace an earlier recording by the header, unless that is done."""
+        header, self._header = self._header, None
+        if header is None:
+            return
+        if _is_regular(self._file):
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+        self._write(header)
+
+    def _discard(self) -> None:
+        """Close the file as it was found."""
+        file, self._file = self._file, -1
+        os.close(file)
+        if self._is_new:
+            self.path.unlink(missing_ok=True)
 
     def _write_undecided(self) -> None:
         """Write what the strategies have read since their last decisions."""
@@ -174,7 +211,7 @@ class Recording:
         """Remove the part of a line that was written, where that can be done."""
         with contextlib.suppress(OSError):
             size = os.fstat(self._file).st_size
-            if written and stat.S_ISREG(os.fstat(self._file).st_mode):
+            if written and _is_regular(self._file):
                 os.ftruncate(self._file, size - written)
 
     def _error(self, error: OSError) -> RecordingError:
@@ -244,39 +281,44 @@ def _file_digest(path: str) -> str:
 
 
 def open_recording(path: str | Path, run: RunDescription) -> Recording:
-    """Create the file of a recording and write its header.
+    """Open the file of a recording.
 
-    An earlier recording of that name is replaced, any other file is left alone. Raise
-    BadArgumentError if the file cannot be written, RecordingError if its header cannot.
+    An earlier recording of that name is replaced once the run begins, any other file is
+    left alone. Raise BadArgumentError if the file cannot be written, RecordingError if
+    it is a pipe or a device that takes no header.
     """
     path = Path(path)
     header = _header(run)  # raises before the file is touched
     try:
         # A pipe that this process could read as well would never be a closed one.
-        writes = os.O_WRONLY if path.exists() and not path.is_file() else os.O_RDWR
+        is_new = not path.exists()
+        writes = os.O_RDWR if is_new or path.is_file() else os.O_WRONLY
         file = os.open(path, writes | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise _cannot_open(path, error) from None
     try:
-        _empty(path, file)
-        return Recording(path, file, run, header)
+        _check_replaceable(path, file)
+        return Recording(path, file, run, header, is_new)
     except BaseException:
         os.close(file)
         raise
 
 
-def _empty(path: Path, file: int) -> None:
-    """Make an earlier recording empty. Raise BadArgumentError for any other file."""
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        return  # a pipe, or a terminal
+def _is_regular(file: int) -> bool:
+    """Return False for a pipe, a terminal or a device."""
+    return stat.S_ISREG(os.fstat(file).st_mode)
+
+
+def _check_replaceable(path: Path, file: int) -> None:
+    """Raise BadArgumentError for a file with content that is no recording."""
+    if not _is_regular(file):
+        return
     start = os.read(file, len(_START))
     if start and start != _START.encode():
         raise BadArgumentError(
             f"{str(path)!r} exists and is not a recording of decisions; give another"
             " name, or remove it"
         )
-    os.ftruncate(file, 0)
-    os.lseek(file, 0, os.SEEK_SET)
 
 
 def _cannot_open(path: Path, error: OSError) -> BadArgumentError:

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 from support.replaying import make_bar
+from support.runs import minutes
 from support.waiting import until
 
 import shmfeed
@@ -276,6 +277,20 @@ def test_the_summary_names_the_feed_that_was_chosen(feed_name, runs, monkeypatch
         found = runs(["run", strategy, "--symbols", "A", "--frequency", "1m"])
     assert found.code == 0
     assert f"wealthdata: live of feed {feed_name}: 0 close times" in found.errors
+
+
+def test_a_misspelt_symbol_replaces_no_recording(feed_name, runs, monkeypatch):
+    strategy = runs.write("ma.py", "def handle_bar(context, bar): pass\n")
+    recorded = runs.folder / "d.jsonl"
+    run = ["run", strategy, "--frequency", "1m", "--record", str(recorded)]
+    bars = runs.write_bars(minutes(3))
+    assert runs([*run, "--symbols", "AAA", "--backtest", bars]).code == 0
+    before = recorded.read_bytes()
+    monkeypatch.setenv("SHMFEED_FEED", feed_name)
+    with Feed(feed_name, ["AAA"]):
+        found = runs([*run, "--symbols", "AAB"])
+    assert (found.code, recorded.read_bytes()) == (2, before)
+    assert f"feed {feed_name!r} does not carry AAB 1m" in found.errors
 
 
 def test_a_history_too_short_for_a_bar_is_told(feed_name, capsys):

@@ -302,6 +302,26 @@ def test_another_file_is_not_overrecord(tmp_path: Path, run: RunDescription):
     assert record(path, run, []).decisions == []  # an earlier recording is replaced
 
 
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_run_that_fails_before_it_begins_replaces_nothing(
+    tmp_path: Path, run: RunDescription, begins: bool
+):
+    """The run that has begun is the control."""
+    path, new = tmp_path / "d.jsonl", tmp_path / "new.jsonl"
+    record(path, run, [decision(1, "earlier")])
+    for each in (path, new):
+        with (
+            pytest.raises(ZeroDivisionError),
+            open_recording(each, run) as recording,
+        ):
+            if begins:
+                recording.handled(decision(2, "x").time)
+            raise ZeroDivisionError
+    assert new.exists() == begins
+    kept = [each.what for each in read_recording(path).decisions]
+    assert kept == ([] if begins else ["earlier"])
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -353,22 +373,25 @@ DAMAGED: list[tuple[Callable[[list[str]], None], str]] = [
     (change(0, version=2), "is a recording of version 2; this package reads version 1"),
     (
         change(0, strategies=None),
-        "not a recording of decisions; its first line: it is no header: KeyError",
+        "not a recording of decisions; its first line: it lacks 'strategies'",
     ),
     (
         change(0, symbols=3),
-        "not a recording of decisions; its first line: it is no header: TypeError",
+        "not a recording of decisions; its first line: it has a value of another kind",
     ),
     (put(2, '{"time": 1'), r"d.jsonl, line 3 is damaged: Expecting ',' delimiter"),
     (put(2, ""), "line 3 is damaged"),
     (put(2, "\xff"), "line 3 is damaged"),
     (put(2, "[" * 100_000), "line 3 is damaged"),
-    (put(2, "3"), "line 3 is damaged: it is no decision"),
-    (change(2, time=None), "line 3 is damaged: it is no decision: KeyError"),
-    (change(2, time="now"), "line 3 is damaged: it is no decision: ValueError"),
-    (change(2, receipts=[{}]), "line 3 is damaged: it is no decision: KeyError"),
-    (change(2, receipts=3), "line 3 is damaged: it is no decision: TypeError"),
-    (change(4, first=None), "line 5 is damaged: it is no decision: KeyError"),
+    (put(2, "3"), "line 3 is damaged: it has a value of another kind"),
+    (change(2, time=None), "line 3 is damaged: it lacks 'time'"),
+    (
+        change(2, time="now"),
+        "line 3 is damaged: it has a value of another kind: invalid literal",
+    ),
+    (change(2, receipts=[{}]), "line 3 is damaged: it lacks 'feed'"),
+    (change(2, receipts=3), "line 3 is damaged: it has a value of another kind"),
+    (change(4, first=None), "line 5 is damaged: it lacks 'first'"),
     (
         lambda lines: lines.append(lines[2]),
         "line 6 is damaged: it follows the line that",
