@@ -9,6 +9,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 
 _MAX_DEPTH = 64
+_MAX_BITS = 8192  # of an int: Python itself reads no more than 4300 digits
 _ACCEPTED = (
     "a str, a bool, an int, a finite float, None, a list or tuple of these, or a dict"
     " of these with keys that are str"
@@ -32,7 +33,7 @@ def _plain(value: Any, name: str, depth: int) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
-        return int(value)
+        return _short_int(int(value), name)
     if isinstance(value, float):
         return _finite(float(value), name)
     if depth == _MAX_DEPTH:
@@ -50,6 +51,16 @@ def _plain(value: Any, name: str, depth: int) -> Any:
         return [_plain(item, f"{name}[{at}]", depth + 1) for at, item in items]
     raise BadArgumentError(
         f"{_short(name)} is {_described(value)}; a decision may hold {_ACCEPTED}"
+    )
+
+
+def _short_int(number: int, name: str) -> int:
+    bits = number.bit_length()
+    if bits <= _MAX_BITS:
+        return number
+    raise BadArgumentError(
+        f"{_short(name)} is an int of {bits} bits; a decision may have ints of at most"
+        f" {_MAX_BITS} bits"
     )
 
 

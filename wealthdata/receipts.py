@@ -118,7 +118,11 @@ def _bars_of_frame(number: int, frame: object) -> list[BarsRead]:
 
 def _described(value: object) -> str:
     kind = type(value).__name__
-    return f"of type {kind}" if kind == "ndarray" else f"{repr_short(value)}, a {kind}"
+    return (
+        f"of type {kind}"
+        if kind == "ndarray"
+        else f"{repr_short(value)}, of type {kind}"
+    )
 
 
 def receipts_of_task() -> tuple[list[Receipt], int]:

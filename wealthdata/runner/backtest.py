@@ -17,7 +17,7 @@ from wealthdata.runner.bar_file import check_streams, read_bar_file
 from wealthdata.runner.feed_files import files_by_feed
 from wealthdata.runner.report import tell
 from wealthdata.runner.steps import Event, RunRequest, Step
-from wealthdata.securities import check_securities
+from wealthdata.securities import check_securities, check_security
 
 _BLOCK = 4096  # rows that become bars at once
 
@@ -69,7 +69,8 @@ class BacktestMode:
         ]
         for symbol, timeframe, rows in self._streams:
             if not len(rows):
-                tell(f"the file has no whole {timeframe} bar of {symbol}")
+                path = self._paths[check_security(symbol).feed or self._chosen]
+                tell(f"{path} has no whole {timeframe} bar of {symbol}")
         streams = (rows for file in files.values() for rows in file.streams.values())
         self.start = min(int(rows.open_time[0]) for rows in streams)
         return self

@@ -23,7 +23,7 @@ from shmfeed.bar_files import (
     short_lines,
 )
 from shmfeed.errors import BadArgumentError
-from shmfeed.text import one_line, repr_short
+from shmfeed.text import counted, one_line, repr_short
 from wealthdata.columns import Floats, Ints
 
 _FLOATS: tuple[str, ...] = FLOAT_FIELDS
@@ -102,9 +102,9 @@ class _CsvReader:
         block: list[tuple[int, list[str]]] = []
         for row in self._rows():
             if len(row[1]) != len(header):
+                found = counted(len(row[1]), "value")
                 self._refuse(
-                    row[0],
-                    f"it has {len(row[1])} values, and the header {len(header)} names",
+                    row[0], f"it has {found}, and the header {len(header)} names"
                 )
             block.append(row)
             if len(block) == _BLOCK:
@@ -115,16 +115,19 @@ class _CsvReader:
         return self._table()
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each line that is not blank, with its number."""
+        """Yield each row that is not blank, with the number of its first line."""
         reader = self._reader
+        begun = reader.line_num + 1
         try:
             for row in reader:
                 if row:
-                    yield reader.line_num, row
+                    yield begun, row
+                begun = reader.line_num + 1
         except (csv.Error, UnicodeDecodeError, ValueError) as error:
             if isinstance(error, BadArgumentError):
                 raise
-            self._refuse(reader.line_num + 1, f"it is not CSV: {error}")
+            line = begun if isinstance(error, csv.Error) else reader.line_num + 1
+            self._refuse(line, f"it is not CSV: {error}")
 
     def _add(self, block: list[tuple[int, list[str]]], places: dict[str, int]) -> None:
         lines, rows = zip(*block, strict=True)

@@ -73,9 +73,20 @@ def _run(
     except StoppedError as stopped:
         stop = stopped
     _summarize(options, loop, strategies)
+    if stop is None and not loop.steps and any(not s.has_ended for s in strategies):
+        _refuse_no_step(options)
     if any(strategy.failures for strategy in strategies):
         return exit_codes.FAILED
     return 0 if stop is None else _stopped(stop, options)
+
+
+def _refuse_no_step(options: RunOptions) -> None:
+    symbols, timeframes, _ = options.request
+    raise BadArgumentError(
+        f"{options.source} has no whole {' or '.join(timeframes)} bar of"
+        f" {' or '.join(symbols)} that closes in the run, so that no handler was"
+        " called; give a longer file, or a shorter --frequency"
+    )
 
 
 def _stopped(stop: StoppedError, options: RunOptions) -> int:
@@ -166,7 +177,8 @@ def _load(options: RunOptions, mode: Mode, watch: Watch) -> Iterator[RunningStra
         schedule = Schedule(mode.start, say)
         shown = label if len(labels) > 1 else ""
         log = StrategyLog(partial(_stamp, context), shown)
-        strategy = load_strategy(path, label, names_of(log, schedule, say))
+        with watch.load(label, path):
+            strategy = load_strategy(path, label, names_of(log, schedule, say))
         for sentence in strategy.unknown:
             say(sentence)
         yield RunningStrategy(

@@ -4,11 +4,12 @@ A signal that comes while a handler runs waits until the handler returns, so tha
 strategy stops halfway; a second one ends the handler at once. While a strategy's file
 is loaded, or the run waits for bars, a signal ends that at once.
 
-The alarm rings every few seconds, and interrupts a system call, so that a handler that
-waits for a lock or a socket is seen, too; Python goes on with the call. If the handler that ran at the last ring still runs,
+The alarm rings every few seconds. If the handler that ran at the last ring still runs,
 the user is told once which one, of which bar, and at which line of the strategy it
-stands. It needs no thread, so that a strategy may fork. A handler that hangs in C code
-which holds the interpreter is not seen.
+stands. The alarm interrupts system calls, and Python goes on with them, so that a
+handler which waits for a lock or a socket is seen, too. It needs no thread, so that a
+strategy may fork. A handler that hangs in C code which holds the interpreter is not
+seen.
 """
 
 import signal
@@ -119,7 +120,7 @@ class Watch:
             )
 
     def _place(self, frame: FrameType) -> str:
-        """Return the line of the strategy that a frame was called from, else its own."""
+        """Return the line of the strategy that led to a frame, else the frame's own."""
         caller: FrameType | None = frame
         while caller is not None and caller.f_code.co_filename not in self._files:
             caller = caller.f_back

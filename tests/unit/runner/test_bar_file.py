@@ -180,6 +180,10 @@ FAULTS = {
         [row(0), "AAA,1m"],
         "line 3: it has 2 values, and the header 11 names",
     ),
+    "a quote that is not closed": (
+        [row(0), "", '"' + row(1), row(2), row(3)],
+        "line 4: it has 1 value, and the header 11 names",
+    ),
     "too many values": (
         [row(0) + ",1"],
         "line 2: it has 12 values, and the header 11 names",

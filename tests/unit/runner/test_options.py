@@ -106,6 +106,18 @@ def test_a_timeframe_without_a_whole_bar_is_told(runs: Runs) -> None:
     assert "has no whole 1h bar of AAA" in found.errors
 
 
+@pytest.mark.parametrize("way", ["backtest", "replay"])
+def test_a_run_without_a_close_time_is_refused(runs: Runs, way: str) -> None:
+    source = "def handle_bar(context, bar): print(bar.timeframe)\n"
+    path, bars = runs.write("ma.py", source), runs.write_bars(minutes(3))
+    run = ["run", path, "--symbols", "AAA", f"--{way}", bars, "--frequency"]
+    found = runs([*run, "1h"])
+    assert (found.code, found.output) == (2, [])
+    wanted = "bars.csv has no whole 1h bar of AAA that closes in the run"
+    assert wanted in found.errors
+    assert runs([*run, "3m"])[:2] == (0, ["3m"])  # control
+
+
 def test_a_run_that_cannot_begin_leaves_an_earlier_recording(runs: Runs) -> None:
     recording = runs.folder / "decisions.jsonl"
     options = "--record", str(recording)

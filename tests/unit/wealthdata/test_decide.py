@@ -96,6 +96,14 @@ REFUSED: list[tuple[object, str]] = [
 ]
 
 
+def test_an_int_is_as_long_as_json_readers_take(strategy: str):
+    longest = 1 - 2**8192
+    assert decide({"n": longest}).what == {"n": longest}
+    assert json.loads(json.dumps(longest)) == longest
+    with pytest.raises(BadArgumentError, match=r"what\['n'\] is an int of 16610 bits"):
+        decide({"n": 10**5000})
+
+
 @pytest.mark.parametrize(("given", "kept"), HOLDS, ids=repr)
 def test_a_decision_is_what_json_gives_back(strategy: str, given: Any, kept: Any):
     found = decide(given).what
@@ -446,8 +454,8 @@ def test_frames_that_have_no_receipt_are_refused(ring: RingWriter, noted: Noted)
     frame = get_price(SYMBOL, count=3)
     given: list[tuple[object, str]] = [
         (frame.to_numpy(), "frame 2 of decide is of type ndarray; pass the frames"),
-        ("BTCUSDT", "frame 2 of decide is 'BTCUSDT', a str"),
-        (None, "frame 2 of decide is None, a NoneType"),
+        ("BTCUSDT", "frame 2 of decide is 'BTCUSDT', of type str"),
+        (None, "frame 2 of decide is None, of type NoneType"),
         (
             pd.DataFrame({"close": [1.0]}),
             r"frame 2 of decide has no attrs\['shmfeed'\]",
