@@ -6,10 +6,9 @@ is loaded, or the run waits for bars, a signal ends that at once.
 
 The alarm rings every few seconds. If the handler that ran at the last ring still runs,
 the user is told once which one, of which bar, and at which line of the strategy it
-stands. The alarm interrupts system calls, and Python goes on with them, so that a
-handler which waits for a lock or a socket is seen, too. It needs no thread, so that a
-strategy may fork. A handler that hangs in C code which holds the interpreter is not
-seen.
+stands. The alarm interrupts system calls, which Python then resumes, so that a handler
+which waits for a lock or a socket is seen, too. It needs no thread, so that a strategy
+may fork. A handler that hangs in C code which holds the interpreter is not seen.
 """
 
 import signal
