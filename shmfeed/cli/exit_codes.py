@@ -89,7 +89,7 @@ MEANINGS: dict[str, dict[int, str]] = {
         USAGE: _REFUSED,
     },
     "clean": {
-        0: "all that no feeder holds was removed",
+        0: "all was removed that no feeder holds, or has held for 10 minutes",
         FAILED: "some of it is left; with --feed: any file of that feed is left",
         USAGE: f"there are no files of such a feed, or {_REFUSED}",
     },

@@ -91,8 +91,8 @@ def _unreadable_feeds(
             yield note(
                 f"feed {name}",
                 f"its segment cannot be read, and no feeder holds it: {row['reason']}",
-                f"remove it: `shmfeed clean --feed {name}`; or start its feeder, which"
-                " recreates it",
+                f"remove it: `shmfeed clean --feed {name} --force`; or start its"
+                " feeder, which recreates it",
             )
         if state == HELD:
             yield problem(
@@ -168,7 +168,8 @@ def check_leftovers(files: list[Leftover]) -> Finding:
     return note(
         "leftovers",
         f"no feeder holds {counted(len(unheld), 'file')}, {size} MiB: {names}",
-        "keep them if their feeders will start again; remove them all: `shmfeed clean`",
+        "keep them if their feeders will start again; remove them all:"
+        " `shmfeed clean --force`",
     )
 
 

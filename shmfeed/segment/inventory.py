@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shmfeed.errors import BadArgumentError
 from shmfeed.segment.mapping import Place, place
 
-_SOCKET = ".sock"
+_SOCKET, _LOCK = ".sock", ".lock"
 _REPLAY = re.compile(r"replay-\d+-\d+-[0-9a-f]{4}")
 _ANY = "any"  # any feed name: only the common prefix and directory of its files count
 
@@ -60,6 +60,18 @@ def has_files(where: Place) -> bool:
     """Return True if a feed has a file, other than its lock file."""
     paths = where.segment, where.successor, where.socket
     return any(os.path.lexists(path) for path in paths)
+
+
+def lock_files() -> list[Path]:
+    """Return the lock files of this user, those of feeds without other files too.
+
+    Raises UnsupportedPlatformError if live feeds cannot work here.
+    """
+    directory = place(_ANY).directory
+    if directory.is_symlink():
+        return []
+    names = [name for name in _files_in(directory) if name.endswith(_LOCK)]
+    return [directory / name for name in sorted(names)]
 
 
 def _files_in(directory: Path) -> list[str]:

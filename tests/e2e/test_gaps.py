@@ -48,7 +48,7 @@ def start(command, feed_name, venue):
 
     yield run
     code, _, _ = end(started[-1], signal.SIGTERM)
-    main(["clean", "--feed", feed_name])
+    main(["clean", "--force", "--feed", feed_name])
     assert code == 0
 
 

@@ -1,8 +1,12 @@
 """`shmfeed clean`: removed files, files that stay, and races with feeders."""
 
+import fcntl
 import json
 import os
 import socket
+import struct
+import subprocess
+import time
 
 import pytest
 from support import own_shm
@@ -11,6 +15,9 @@ from support.waiting import until
 
 from shmfeed.cli.main import main
 from shmfeed.errors import ShmfeedError
+from shmfeed.layout import H_ALIVE, H_STATE_SINCE, H_TICK, WORD
+from shmfeed.memory.words import boot_ns
+from shmfeed.segment.inventory import Inventory
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import leftovers
 from shmfeed.writer import create
@@ -23,8 +30,9 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 def clean(capsys, feed_name):
     """Run `clean --feed` on this test's feed; return exit code and output."""
 
-    def run(*arguments):
-        code = main(["clean", "--feed", feed_name, *arguments])
+    def run(*arguments, force=True):
+        options = ["--force"] if force else []
+        code = main(["clean", "--feed", feed_name, *options, *arguments])
         output, errors = capsys.readouterr()
         assert errors == ""
         return code, output
@@ -188,7 +196,7 @@ def feed(name, end):
 def clean(*arguments):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = main(["clean", "--json", *arguments])
+        code = main(["clean", "--force", "--json", *arguments])
     return [code, json.loads(out.getvalue())]
 
 def listing():
@@ -222,7 +230,7 @@ os.waitpid(held, 0)
 tell(clean("--feed", "held"))
 out = io.StringIO()
 with contextlib.redirect_stdout(out):
-    main(["clean"])
+    main(["clean", "--force"])
 tell(out.getvalue())
 """
 
@@ -283,3 +291,139 @@ def test_all_feeds_of_a_user(child, feed_name):
     assert len(last[1]["removed"]) == 1
     assert "\x1b" not in text
     assert r"x \x1b[31m" in text
+
+
+def beat_before(feed_name: str, seconds: float, word: int = H_ALIVE) -> None:
+    """Store a heartbeat of `seconds` ago in a feed's segment, and clear the others."""
+    with place(feed_name).segment.open("r+b") as file:
+        for number in (H_ALIVE, H_TICK):
+            file.seek(number * WORD)
+            beat = boot_ns() - round(seconds * 1e9) if number == word else 0
+            file.write(struct.pack("=q", beat))
+
+
+def state_before(feed_name: str, seconds: float) -> None:
+    with place(feed_name).segment.open("r+b") as file:
+        file.seek(H_STATE_SINCE * WORD)
+        file.write(struct.pack("=q", time.time_ns() // 10**6 - round(seconds * 1000)))
+
+
+class TestSpared:
+    def test_a_feed_that_has_just_ended_is_spared(
+        self, clean, cli_ring, cli_writer, feed_name
+    ):
+        cli_writer.close()
+        code, output = clean(force=False)
+        assert code == 1
+        assert "was in use a short time ago and stays for 600 s more" in output
+        assert output.endswith("nothing to remove\n")
+        (left,) = json.loads(clean("--json", force=False)[1])["left"]
+        assert left["state"] == "recent"
+        assert place(feed_name).segment.exists()
+        assert clean()[0] == 0
+        assert not place(feed_name).segment.exists()
+
+    def test_without_feed_it_is_no_failure(self, cli_writer, feed_name, monkeypatch):
+        cli_writer.close()
+        inventory = Inventory([feed_name], [])
+        monkeypatch.setattr("shmfeed.segment.removal.take_inventory", lambda: inventory)
+        monkeypatch.setattr("shmfeed.segment.removal.lock_files", list)
+        assert main(["clean"]) == 0
+        assert place(feed_name).segment.exists()
+
+    @pytest.mark.parametrize("word", [H_ALIVE, H_TICK])
+    @pytest.mark.parametrize(("seconds", "spared"), [(590, True), (601, False)])
+    def test_a_killed_feeder_by_its_last_beat(
+        self, clean, cli_writer, feed_name, word, seconds, spared
+    ):
+        cli_writer.close()
+        beat_before(feed_name, seconds, word)
+        assert clean(force=False)[0] == spared
+        assert place(feed_name).segment.exists() == spared
+
+    @pytest.mark.parametrize(("seconds", "spared"), [(590, True), (601, False)])
+    def test_a_feeder_that_ended_by_the_time_of_its_end(
+        self, clean, cli_writer, feed_name, seconds, spared
+    ):
+        cli_writer.close()
+        state_before(feed_name, seconds)
+        assert clean(force=False)[0] == spared
+        assert place(feed_name).segment.exists() == spared
+
+    @pytest.mark.parametrize("change", [beat_before, state_before])
+    def test_a_time_far_in_the_future_spares_nothing(
+        self, clean, cli_writer, feed_name, change
+    ):
+        cli_writer.close()
+        change(feed_name, -1e7)
+        assert clean(force=False)[0] == 0
+
+    @pytest.mark.parametrize(("seconds", "spared"), [(590, True), (601, False)])
+    def test_an_unfinished_segment_by_its_file(self, clean, feed_name, seconds, spared):
+        path = place(feed_name).segment
+        path.touch(0o600)
+        os.utime(path, (time.time() - seconds,) * 2)
+        assert clean(force=False)[0] == spared
+        assert path.exists() == spared
+        path.unlink(missing_ok=True)
+
+
+class TestLocks:
+    @pytest.fixture
+    def ended(self):
+        """Return the pid of a process that has ended."""
+        return subprocess.run(["/bin/sh", "-c", "echo $$"], capture_output=True).stdout
+
+    @pytest.fixture
+    def lock(self, ended, monkeypatch):
+        """Make lock files; they alone are seen by `clean`."""
+        made = []
+
+        def make(form):
+            path = place(form.format(ended.strip().decode(), os.getpid())).lock
+            path.parent.mkdir(0o700, exist_ok=True)
+            path.touch(0o600)
+            made.append(path)
+            return path
+
+        monkeypatch.setattr("shmfeed.segment.removal.lock_files", lambda: made)
+        monkeypatch.setattr(
+            "shmfeed.segment.removal.take_inventory", lambda: Inventory([], [])
+        )
+        yield make
+        for path in made:
+            path.unlink(missing_ok=True)
+
+    def test_locks_of_ended_replays_and_benchmarks_are_removed(self, lock, capsys):
+        gone = [lock("replay-{}-1-0a1b"), lock("bench-{}"), lock("bench-{}-500")]
+        stay = [lock("bench-{1}-7"), lock("trade-{}"), lock("bench-{}x")]
+        assert main(["clean", "--dry-run"]) == 0
+        assert capsys.readouterr().out == (
+            "would remove 3 lock files of replays and benchmarks that have ended\n"
+        )
+        assert all(path.exists() for path in gone)
+        assert main(["clean", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [one["path"] for one in found["removed"]] == list(map(str, gone))
+        assert not any(path.exists() for path in gone)
+        assert all(path.exists() for path in stay)
+
+    def test_a_lock_that_is_held_stays(self, lock):
+        """A process of another PID namespace: its pid is not here."""
+        path = lock("bench-{}-1")
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert main(["clean"]) == 0
+            assert path.exists()
+        assert main(["clean"]) == 0
+        assert not path.exists()
+
+    def test_the_lock_of_a_feed_with_files_stays(self, lock):
+        path = lock("replay-{}-2-0a1b")
+        segment = place(path.stem).segment
+        segment.touch(0o600)
+        try:
+            main(["clean"])
+            assert path.exists()
+        finally:
+            segment.unlink()

@@ -184,7 +184,7 @@ place("held").lock.unlink()
 tell(look())
 before = files()
 with contextlib.redirect_stdout(io.StringIO()):
-    main(["clean"])
+    main(["clean", "--force"])
 tell(before == files())
 """
 

@@ -108,7 +108,7 @@ def test_a_segment_of_another_layout(feed_name) -> None:
     _, found = findings_about(feed_name)
     assert found.level == "note"
     assert "no feeder holds it: has layout version 3" in found.found
-    assert f"`shmfeed clean --feed {feed_name}`" in found.remedy
+    assert f"`shmfeed clean --feed {feed_name} --force`" in found.remedy
 
 
 def test_leftovers_are_a_note(feed_name) -> None:
@@ -116,7 +116,7 @@ def test_leftovers_are_a_note(feed_name) -> None:
     place(feed_name).successor.touch(0o600)
     found = findings_about(feed_name)[0]["leftovers"]
     assert found.level == "note"
-    assert "`shmfeed clean`" in found.remedy
+    assert "`shmfeed clean --force`" in found.remedy
     assert "MiB" in found.found
     assert place(feed_name).segment.exists()
 
