@@ -16,6 +16,7 @@ from wealthdata.times import to_ms
 
 BACKTESTS = ("backtest", "simple_backtest", "full_backtest")
 LIVE_RUNS = ("sim_trade", "live", "paper")
+_TEXTS = (str, bytes)
 _NO_LIMIT = (1 << 63) - 1
 
 
@@ -43,12 +44,14 @@ def says_backtest(context: object) -> bool:
 
 
 def _kind_of(params: object) -> object:
-    if isinstance(params, str | bytes):
+    if params.__class__ is dict:  # an isinstance of Mapping takes 0.3 us
+        return params.get("type")
+    if isinstance(params, _TEXTS):  # a union is made at each call
         raise BadArgumentError(
             f"context.run_params is {repr_short(params)}; it must be an object or a"
             f" dict whose type is one of: {' '.join(BACKTESTS + LIVE_RUNS)}"
         )
-    if isinstance(params, dict | Mapping):  # a dict first: Mapping takes 0.3 us
+    if isinstance(params, Mapping):
         return params.get("type")
     return getattr(params, "type", None)
 

@@ -25,6 +25,7 @@ from wealthdata.holders import (
     current_task,
     heirs_of_task,
 )
+from wealthdata.read_log import tracked
 
 
 class ReadLive:
@@ -232,6 +233,8 @@ def note_live_read() -> None:
     if own is None:
         current.set(READ_LIVE)
     elif own.__class__ is Setting:
+        if tracked and own.has_read_live:
+            return  # what is known is for the C core, which serves no read now
         own.has_read_live = True
         own.known = own.view.known()
 

@@ -27,6 +27,7 @@ from wealthdata.kept_bars import (
     Origin,
     keep_bars,
     keep_block,
+    window_of,
 )
 
 _MASKS = (UNCONFIRMED, POLLED, REVISED)
@@ -161,6 +162,11 @@ def bars_in_ring(ring: Ring | None, record: NumberedRows) -> KeptBars | NotKept:
     return bars if bars is not None and whole and is_same else _LEFT
 
 
+def has_counted_flags(flags: Ints) -> bool:
+    """Return True if any of these flags has one of the counted ones."""
+    return bool((flags & (UNCONFIRMED | POLLED | REVISED)).any())
+
+
 def _count(flags: Any) -> tuple[int, ...]:
     return tuple(int(np.count_nonzero(flags & mask)) for mask in _MASKS)
 
@@ -288,7 +294,8 @@ class ContextRecord:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return (*self.stream, *self.kept.key)
+        columns, first, last = self._columns, self._first, self._last
+        return (*self.stream, *window_of(columns, first, last))
 
     @property
     def nbytes(self) -> int:

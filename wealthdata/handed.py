@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from shmfeed.bar import Bar
 from wealthdata import price_table
-from wealthdata.kept_bars import Noted, Origin
+from wealthdata.kept_bars import Origin
 from wealthdata.read_log import ReadLog, acting
 
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe
@@ -151,11 +151,6 @@ def current_record() -> TaskRecord:
         return record
     in_executor = threading.current_thread().name.startswith(_EXECUTOR)
     return _of_executor if in_executor else _of_thread.record
-
-
-def log_read(attrs: dict[str, Any], record: Noted) -> None:
-    """Note a read of the current task for its next decision."""
-    current_record().log.add(attrs, record)
 
 
 def logs_of_decision() -> list[ReadLog]:

@@ -26,7 +26,7 @@ from wealthdata.freshness import (
     warn_of_behind,
     warn_of_lost,
 )
-from wealthdata.handed import current_record, log_read
+from wealthdata.handed import TaskRecord, current_record
 from wealthdata.kept_bars import ORIGIN_KEYS, keep_bars
 from wealthdata.merge import FoundBars, Sources, behind_of
 from wealthdata.reactions import Reactions
@@ -99,14 +99,17 @@ def _age_of_context(found: FoundBars, request: PriceRequest) -> float | None:
 def note_rows(found: FoundBars, key: StreamKey) -> None:
     """Note that the current task has read these rows."""
     if found.feed is not None and found.first < found.last:
-        note_closed((found.feed, *key), found.columns, found.last)
+        stream = found.feed, *key
+        note_closed(current_record(), stream, found.columns, found.last)
 
 
-def note_closed(stream: StreamId, bars: BarColumns, last: int) -> None:
-    """Note that the current task has read the closed ones of the first `last` bars."""
+def note_closed(
+    task: TaskRecord, stream: StreamId, bars: BarColumns, last: int
+) -> None:
+    """Note that a task has read the closed ones of the first `last` bars."""
     last -= bars.forming and last == len(bars)
     if last > 0:
-        current_record().note_read(stream, int(bars.close_time[last - 1]))
+        task.note_read(stream, int(bars.close_time[last - 1]))
 
 
 def attrs_of(
@@ -148,7 +151,8 @@ def attrs_of(
     return make_attrs(record, values)
 
 
-def log_frame(attrs: FrameAttrs) -> None:
-    """Note the read of a frame for the next decision of the current task."""
+def log_frame(attrs: FrameAttrs, task: TaskRecord | None = None) -> None:
+    """Note the read of a frame for the next decision of a task, else of this one."""
     told = {key: attrs[key] for key in ORIGIN_KEYS} if attrs.keeps_rows else attrs
-    log_read(told, record_of(attrs))
+    log = (task or current_record()).log
+    log.add(told, record_of(attrs))

@@ -81,12 +81,22 @@ class Noted(Protocol):
 
 def keep_bars(columns: BarColumns, first: int, last: int) -> KeptBars:
     """Return a copy of rows `first` to `last` - 1. Of a slice, ask `valid` then."""
-    forming = columns.forming and last == len(columns) and first < last
     return KeptBars(
         columns.open_time[first:last].copy(),
         columns.floats[:VALUES, first:last].copy(),
-        bool(forming),
+        _has_forming(columns, first, last),
     )
+
+
+def window_of(columns: BarColumns, first: int, last: int) -> tuple[int, ...]:
+    """Return the `key` of a copy of these rows, without the copy."""
+    opened = columns.open_time
+    ends = (int(opened[first]), int(opened[last - 1])) if first < last else (0, 0)
+    return (*ends, last - first, _has_forming(columns, first, last))
+
+
+def _has_forming(columns: BarColumns, first: int, last: int) -> bool:
+    return bool(columns.forming and last == len(columns) and first < last)
 
 
 def keep_block(block: Floats) -> KeptBars:

@@ -19,6 +19,7 @@ from wealthdata.attrs import FrameAttrs, make_attrs
 from wealthdata.bar_history import BarHistory
 from wealthdata.carried import name_nearest
 from wealthdata.choices import Choices, current_choices
+from wealthdata.column_history import of_feed
 from wealthdata.columns import BarColumns, count_missing, newest_close
 from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
@@ -31,6 +32,8 @@ from wealthdata.frame import (
     to_datetimes,
 )
 from wealthdata.freshness import check, warn_of_behind, warn_of_lost
+from wealthdata.handed import current_record
+from wealthdata.history_query import cache_history_query
 from wealthdata.judging import attrs_of, judge, log_frame, note_closed, note_rows
 from wealthdata.kept_bars import keep_bars
 from wealthdata.labels import Labels
@@ -223,10 +226,11 @@ class CachedQuery:
             times = to_datetimes(labels.of(bars.close_time))
         frame = self._build(bars.floats, times, attrs, not private)
         note_live_read()
-        note_closed(self._stream, bars, len(bars))
+        task = current_record()
+        note_closed(task, self._stream, bars, len(bars))
         if not bars.valid:
             return None
-        log_frame(attrs)
+        log_frame(attrs, task)
         return frame
 
     def _values(self, taken: "Taken") -> dict[str, Any]:
@@ -358,7 +362,7 @@ def run(asked: ReadArguments) -> pd.DataFrame:
         frame, feed = query.read_one(security)
     except StreamNotFoundError as error:
         raise name_nearest(error, security, query.named) from None
-    if feed is not None and _can_be_key(asked.fields):
+    if _can_be_key(asked.fields):
         _cache(feed, security, query, asked, choices)
     return frame
 
@@ -402,13 +406,22 @@ def list_key(asked: ReadArguments) -> tuple[Any, ...]:
 
 
 def _cache(
-    feed: AttachedFeed,
+    feed: AttachedFeed | None,
     security: Security,
     query: GeneralQuery,
     asked: ReadArguments,
     choices: Choices,
 ) -> None:
+    """Keep a query for the next call with these arguments, if one can serve that.
+
+    `feed` is None if the rows are not those of a ring alone.
+    """
     key, template = (security.symbol, query.timeframe), template_of(query.fields)
+    if feed is None:
+        own = of_feed(query.history, security.feed or query.named)
+        arguments = asked.security, asked.frequency, asked.fields, asked.feed
+        cache_history_query(arguments, key, (query.history, own), template, choices)
+        return
     ring = open_ring(feed, key)
     cached: CachedQuery | CachedRolledQuery
     if isinstance(ring, RolledRing):
