@@ -306,7 +306,7 @@ def _day_open(
             price = bars.at(day)
             if price is not None:
                 return name, price
-    for name in timeframes:  # nothing traded at the begin of the day, or bars lack
+    for name in timeframes:  # nothing traded at the start of the day, or bars lack
         price = _first_open(_bars(asked, name, day), day)
         oldest = oldest_open(known, (symbol, name))
         if price is not None and oldest is not None and oldest < day:
@@ -315,9 +315,9 @@ def _day_open(
 
 
 def _first_open(bars: Any, day: int) -> float | None:
-    """Return the first open of a day at whose begin nothing traded, or None.
+    """Return the first open of a day at whose start nothing traded, or None.
 
-    `bars` close from the begin of the day on.
+    `bars` close from the start of the day on.
     """
     begun = bars[bars["open_time"] >= day]
     if not len(begun) or int(begun["flags"].iloc[0]) & AFTER_GAP:

@@ -48,9 +48,9 @@ class Gap(NamedTuple):
         timeframe: The stream's timeframe.
         start: The open time of the first of these bars.
         end: The open time of the last one.
-        filled: False if the feed has not all of them. True once it has: a repair closed
-            the hole that was told with this start and end; or they were there, and the
-            strategy was more than `history` bars behind.
+        filled: False if the feed lacks some of them. True once it has all: a repair
+            closed the hole that was reported with this start and end; or they were
+            there, and the strategy was more than `history` bars behind.
     """
 
     symbol: str

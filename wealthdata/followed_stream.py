@@ -57,8 +57,8 @@ class Progress:
         bars: The bars that it has had.
         next_open: The open time of the bar that should be next; NEVER before any bar.
         closed: The close time of the newest bar that it has had.
-        holes: The holes that it was told of, and that were not filled since.
-        health: The health that it was told last.
+        holes: The holes that were reported to it, and that were not filled since.
+        health: The health that was reported to it last.
         recorded: The newest bar as the task's record had it then: `wait_bar` may have
             handed over others since.
         market: The number of the feed's binding, and its identity.
@@ -183,7 +183,7 @@ class FollowedStream(StreamSource):
     def begin(self, record: TaskRecord, since: int | None = None) -> None:
         """Begin after what the task has had.
 
-        A replay, whose clock is not this host's, gives its begin as `since`, in ms UTC.
+        A replay, whose clock is not this host's, gives its start as `since`, in ms UTC.
         """
         record.settle()
         self._progress.since = since

@@ -73,7 +73,7 @@ def follow(
         frequency: A timeframe or several. One that the feed does not carry is rolled
             up: it closes a bar when the last one of a group closes.
         timeout: Seconds without an event after which the iteration ends, counted from
-            the begin of each wait. None waits without an end.
+            the beginning of each wait. None waits without an end.
         feed: The feed of securities that name none; None for the chosen one.
 
     Returns:

@@ -107,7 +107,7 @@ def roll_up(
 
 
 def _bounds(times: Ints, timeframe: str) -> tuple[Ints, Ints]:
-    """Return the begin and the end of the group that each of these times lies in."""
+    """Return the start and the end of the group that each of these times lies in."""
     if length := step(timeframe):
         starts: Ints = times - (times - floor(0, timeframe)) % length
         return starts, starts + length

@@ -26,7 +26,7 @@ class Market(NamedTuple):
 
     Attributes:
         hosts: Its base addresses, tried in turn.
-        path: The begin of each path.
+        path: The prefix of each path.
         weights: The weight of a page of at most so many rows, ascending.
         weight_limit: The weight that an address may use in a minute.
         longest_span: The longest span of one request in ms, 0 for any.

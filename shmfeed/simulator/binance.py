@@ -307,7 +307,7 @@ def binance_bar_frame(
 ) -> bytes:
     """Return the kline event of any bar; money NaN becomes 0, as it is required.
 
-    The event time is by default the bar's end or, of a forming bar, its begin. A closed
+    The event time is by default the bar's end or, of a forming bar, its start. A closed
     bar has all of its trades, a forming bar the first one.
     """
     first_id = trade_number(bar.open_time)

@@ -40,7 +40,7 @@ def phase(symbol: str, timeframe: str, days: int | None) -> int:
 
 
 def begin(time: int, symbol: str, timeframe: str, days: int | None) -> int:
-    """Return the begin of the stream's bar that contains `time`."""
+    """Return the start of the stream's bar that contains `time`."""
     if timeframe == _MONTH:
         return _month(time, 0)
     return time - (time - phase(symbol, timeframe, days)) % length(timeframe)

@@ -363,7 +363,7 @@ class Venue:
             money: Quote turnover; NaN is sent as no turnover.
             closed: The closed flag; None omits it (on Binance: false).
             event_time: When the venue made the message, ms UTC; None omits it (on
-                Binance: the bar's end if it is closed, else its begin).
+                Binance: the bar's end if it is closed, else its start).
             every: Send to all clients, subscribed or not.
 
         Returns:

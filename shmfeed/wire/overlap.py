@@ -21,7 +21,7 @@ class Overlap:
     def __init__(self, push_interval: float) -> None:
         """`push_interval` is the codec's."""
         self._push_interval = push_interval
-        self._newest: dict[StreamKey, int] = {}  # begin of the new one's newest bar
+        self._newest: dict[StreamKey, int] = {}  # start of the new one's newest bar
 
     def note(self, batch: list[SessionEvent]) -> None:
         """Take the events of the new connection."""

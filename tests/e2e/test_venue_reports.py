@@ -26,7 +26,7 @@ SPOT = {"protocol": "binance", "market_type": "spot"}
 
 
 def minute(number: int) -> int:
-    """Return the begin of a minute: -1 is the last one that is over."""
+    """Return the start of a minute: -1 is the last one that is over."""
     return (NOW // MINUTE + number) * MINUTE
 
 

@@ -19,7 +19,7 @@ COMMENT = re.compile(r"#\s*(What|Who|Whoever|How|Whether)\b")
 PHRASES = re.compile(
     r"\b(anew|whoever|whatever it is|somebody|nobody|gone on with|goes on with"
     r"|to be had|can(?:not)? be had|could(?: not)? be had|was had|as ever"
-    r"|carried no more|counts? (?:them |it )?no more"
+    r"|carried no more|counts? (?:them |it )?no more|(?:the|its|whose) begin"
     r"|(?-i:is none|are none|was none)|he|him|his)\b",
     re.IGNORECASE,
 )

@@ -3,7 +3,7 @@
 A step is made once each symbol that can close a bar at its time has, or `repair_grace`
 after the first one. A symbol whose stream is dead, stale, closed or waiting is not
 waited for. A bar that comes after its step was made belongs to no step: the strategy's
-clock never goes back. It is told, and reads have it from then on.
+clock never goes back. It is reported, and reads have it from then on.
 
 The run begins at the venue's time. Bars that close while the strategies are loaded and
 initialized make steps, too.

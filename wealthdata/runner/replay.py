@@ -72,7 +72,7 @@ class ReplayMode:
 
     Attributes:
         feed: The name under which the strategy reads.
-        start: The begin of the recording, ms UTC.
+        start: The time at which the recording begins, ms UTC.
 
     Raises:
         BadArgumentError: A file cannot be read, is neither bars nor frames, or has no

@@ -45,7 +45,7 @@ class _Contents:
         streams: The streams with bars, and those that were subscribed.
         symbols: The symbols with bars.
         begin, end: The times of the first and the last event, in seconds UTC.
-        start: The venue's time at the begin, ms UTC.
+        start: The venue's time at the start, ms UTC.
         has_history: True if REST gave bars.
     """
 
@@ -116,7 +116,7 @@ class FramePlayer:
     Attributes:
         streams: The streams of the recording.
         symbols: The symbols with bars.
-        start: The venue's time at the begin, ms UTC.
+        start: The venue's time at the start, ms UTC.
         grace: Seconds for which a step waits for a bar, as it does live.
         now: The time of what was played last, in seconds UTC.
         feed: The feed that is written.

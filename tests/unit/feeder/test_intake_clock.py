@@ -124,7 +124,7 @@ def test_one_bar_from_the_future_silences_no_stream(bench, how, ahead, closed, c
 
 
 def test_the_time_of_a_future_bar_does_not_move_the_clock(bench):
-    """Its event time is as absurd as its begin, and both come again and again."""
+    """Its event time is as absurd as its start, and both come again and again."""
     know(bench, "events")
     for minute in range(10):
         now = T0 + minute * MINUTE

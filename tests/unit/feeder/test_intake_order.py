@@ -37,7 +37,7 @@ class Bench:
     def __init__(self, name, monkeypatch):
         self.name, self.now, self.writer = name, 1000.0, None
         monkeypatch.setattr(intake, "boot_seconds", lambda: self.now)
-        # The venue's time stands at the begin of the first bar.
+        # The venue's time stands at the start of the first bar.
         monkeypatch.setattr("shmfeed.feeder.ledger.LEAD_MS", 1 << 50)
         monkeypatch.setattr(intake.time, "time_ns", lambda: T0 * 10**6)
 

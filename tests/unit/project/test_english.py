@@ -28,6 +28,7 @@ def test_the_project_keeps_to_its_english() -> None:
         ("x = 1  # What it holds", "What"),
         ("x = 1  # made anew", "anew"),
         ("x = 1  # sent as ever", "as ever"),
+        ("x = 1  # at the begin of a day", "the begin"),
         ('raise ValueError("nobody is let in")', "nobody"),
         ('raise ValueError(f"{1} feed is to be had")', "to be had"),
         ("x = 1  # history that could not be had", "could not be had"),
