@@ -11,6 +11,7 @@ from shmfeed.core import RingReader
 from shmfeed.layout import Geometry
 from shmfeed.memory.catalog import KnownStreams, known_streams
 from shmfeed.segment.mapping import Identity, Mapping
+from shmfeed.segment.reader_mark import make_reader_mark
 from shmfeed.segment.stream_check import check_reader
 
 
@@ -21,10 +22,11 @@ class AttachedSegment:
     readers, as they are freed, set aside the rows that slices hold.
     """
 
-    __slots__ = ("__weakref__", "_known", "_readers", "mapping")
+    __slots__ = ("__weakref__", "_known", "_mark", "_readers", "mapping")
 
     def __init__(self, mapping: Mapping) -> None:
         self.mapping = mapping
+        self._mark = make_reader_mark(mapping.identity)  # for `shmfeed readers`
         self._known: KnownStreams | None = None
         self._readers: dict[int, RingReader] = {}
 

@@ -47,6 +47,11 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "the feed of --feed cannot be read",
         USAGE: _NO_FEED,
     },
+    "readers": {
+        0: "the readers were listed, perhaps an empty list",
+        FAILED: "the processes of this host cannot be listed",
+        USAGE: _NO_FEED,
+    },
     "tail": {
         0: "the bars were printed",
         FAILED: "the feed cannot be read",

@@ -53,6 +53,7 @@ COMMANDS = {
     "status": Subcommand("shmfeed.cli.status", "show a feed and its streams"),
     "wait": Subcommand("shmfeed.cli.wait", "wait until a feed is ready"),
     "ls": Subcommand("shmfeed.cli.ls", "list the feeds of this user on this host"),
+    "readers": Subcommand("shmfeed.cli.readers", "list the processes that read a feed"),
     "tail": Subcommand("shmfeed.cli.tail", "print the last closed bars of a stream"),
     "gaps": Subcommand("shmfeed.cli.gaps", "list missing bars, and have them filled"),
     "export": Subcommand("shmfeed.cli.export", "write a stream's bars to a file"),

@@ -4,8 +4,6 @@ A segment that was removed or replaced has no name. Its memory is returned when 
 process unmaps it and closes its descriptors, and until then no file shows who that is.
 """
 
-import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +11,16 @@ from typing import NamedTuple
 
 from shmfeed.doctor.finding import Finding, note, ok
 from shmfeed.segment.mapping import place
-from shmfeed.text import counted, mebibytes, shorten
+from shmfeed.segment.processes import (
+    DELETED,
+    PROC,
+    command_of,
+    mapped_files,
+    own_processes,
+)
+from shmfeed.text import counted, mebibytes
 
 _CHECK = "deleted segments"
-_PROC = Path("/proc")
-_DELETED = " (deleted)"
-_MAX_COMMAND = 80
-# A line of /proc/PID/maps: addresses, mode, offset, device, inode, path.
-_MAP = re.compile(
-    r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ ([0-9]+) +(/.*)", re.ASCII
-)
 
 
 class _Process(NamedTuple):
@@ -33,7 +31,7 @@ class _Process(NamedTuple):
     held: dict[str, dict[int, int]]
 
 
-def check_deleted_segments(proc: Path = _PROC) -> Iterator[Finding]:
+def check_deleted_segments(proc: Path = PROC) -> Iterator[Finding]:
     """Yield a note for each process of this user that holds deleted segments.
 
     Processes in other PID namespaces (containers) are not seen.
@@ -43,7 +41,7 @@ def check_deleted_segments(proc: Path = _PROC) -> Iterator[Finding]:
     """
     prefix = str(place("any").segment).removesuffix("any")
     found, unreadable = 0, 0
-    for pid in _own_processes(proc):
+    for pid in own_processes(proc):
         try:
             process = _read_process(proc / str(pid), pid, prefix)
         except PermissionError:
@@ -59,32 +57,14 @@ def check_deleted_segments(proc: Path = _PROC) -> Iterator[Finding]:
     yield ok(_CHECK, f"held by: {held}{skipped if unreadable else ''}")
 
 
-def _own_processes(proc: Path) -> Iterator[int]:
-    user = os.geteuid()
-    pids = sorted(int(path.name) for path in proc.iterdir() if path.name.isdigit())
-    for pid in pids:
-        try:
-            if (proc / str(pid)).stat().st_uid == user and pid != os.getpid():
-                yield pid
-        except OSError:  # it has ended
-            continue
-
-
 def _read_process(directory: Path, pid: int, prefix: str) -> _Process:
     held: dict[str, dict[int, int]] = defaultdict(dict)
-    for path, inode, size in (*_mapped(directory), *_open(directory)):
-        if path.startswith(prefix) and path.endswith(_DELETED):
-            feed = path[len(prefix) : -len(_DELETED)].removesuffix("~")
+    mapped = [(m.path, m.identity[1], m.end) for m in mapped_files(directory)]
+    for path, inode, size in (*mapped, *_open(directory)):
+        if path.startswith(prefix) and path.endswith(DELETED):
+            feed = path[len(prefix) : -len(DELETED)].removesuffix("~")
             held[feed][inode] = max(size, held[feed].get(inode, 0))
-    return _Process(pid, _command(directory) if held else "", held)
-
-
-def _mapped(directory: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield path, inode and end of each mapping of a file."""
-    text = (directory / "maps").read_text("utf-8", "replace")
-    for start, end, offset, inode, path in _MAP.findall(text):
-        size = int(end, 16) - int(start, 16) + int(offset, 16)
-        yield path, int(inode), size
+    return _Process(pid, command_of(directory) if held else "", held)
 
 
 def _open(directory: Path) -> Iterator[tuple[str, int, int]]:
@@ -92,17 +72,11 @@ def _open(directory: Path) -> Iterator[tuple[str, int, int]]:
     for link in (directory / "fd").iterdir():
         try:
             path = str(link.readlink())
-            if path.endswith(_DELETED):
+            if path.endswith(DELETED):
                 status = link.stat()
                 yield path, status.st_ino, status.st_size
         except OSError:  # closed meanwhile
             continue
-
-
-def _command(directory: Path) -> str:
-    content = (directory / "cmdline").read_bytes()
-    words = content.rstrip(b"\0").split(b"\0")
-    return shorten(b" ".join(words).decode("utf-8", "replace"), _MAX_COMMAND)
 
 
 def _describe(process: _Process) -> str:

@@ -226,15 +226,17 @@ class TestClose:
         writer.beat()
         assert ring.count == 1
 
-    def test_the_descriptor_goes_at_once(self, feed_name: str) -> None:
+    def test_the_descriptors_go_at_once(self, feed_name: str) -> None:
         with create(feed_name, 5) as writer:
             close(writer.add_stream("A", "1h"), 0)
-            feed = attach(feed_name)
             before = len([*Path("/proc/self/fd").iterdir()])
+            feed = attach(feed_name)
+            # Of the segment and, before Python 3.13, of the mark that a reader has.
+            assert len([*Path("/proc/self/fd").iterdir()]) > before
             rows = feed.ring("A", "1h").view(1)
             array = rows.values
             feed.close()
-            assert len([*Path("/proc/self/fd").iterdir()]) == before - 1
+            assert len([*Path("/proc/self/fd").iterdir()]) == before
             assert rows.valid
             assert array.tolist() == rows.copy().values.tolist()
 
