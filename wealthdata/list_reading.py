@@ -88,7 +88,7 @@ def read_several(
 def _short_of_unknown(
     query: "GeneralQuery", found: _Found, sources: dict[Security, Sources]
 ) -> int:
-    """Return the number of rows that lack of securities that no source has.
+    """Return the number of missing rows of securities that no source has.
 
     Raise ShortError, or warn, as the reactions say.
     """

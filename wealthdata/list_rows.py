@@ -161,7 +161,7 @@ class ListRows(NamedTuple):
         epochs: The epochs of the rings' rows.
         is_even: True if it is known that all rings have rows of the same times.
         age: The largest age of a stream, None if one is not live.
-        lost: The number of frames over the rings' rows that were overwritten, ever.
+        lost: The number of frames over the rings' rows that were ever overwritten.
         rolled: Rows that were rolled up, and the facts about them, by place.
         bars: As `values`, those of a receipt, in a tracked process. They lack rows that
             were rolled up.

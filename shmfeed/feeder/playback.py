@@ -35,7 +35,7 @@ class Playback:
         codec: The venue's codec.
         settings: Those of the feeder; of them the graces and `sequence` are used.
         streams: All streams of the recording.
-        begin: The time of the recording's begin, in seconds UTC.
+        begin: The time at which the recording begins, in seconds UTC.
         has_history: True if the recording has answers of REST.
 
     Attributes:

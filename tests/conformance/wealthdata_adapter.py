@@ -41,7 +41,7 @@ def function(name: str) -> Callable[..., Any]:
 def signature(name: str, first: int | None = None) -> list[list[Any]]:
     """Return the arguments of a call: [name, default] each, "*" before keywords.
 
-    `first` is how many to return.
+    `first` is the number of arguments to return.
     """
     found: list[list[Any]] = []
     for parameter in inspect.signature(getattr(wealthdata, name)).parameters.values():

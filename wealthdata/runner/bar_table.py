@@ -1,4 +1,4 @@
-"""The rows of a file of bars as arrays, each value read, none judged.
+"""The rows of a file of bars as arrays: values are parsed here, and checked elsewhere.
 
 Rows keep the number of their line, so that a later check can name it. Of a Parquet
 file rows are counted from 1.

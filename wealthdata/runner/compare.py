@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def describe(found: Comparison, a: RecordedRun, b: RecordedRun) -> Iterator[str]:
-    """Yield the lines that tell a comparison."""
+    """Yield the lines that describe a comparison."""
     yield f"A: {_run(a)}"
     yield f"B: {_run(b)}"
     span = f"{moment_text(found.first)} to {moment_text(found.last)}"
@@ -128,7 +128,7 @@ def _bars(found: Comparison) -> Iterator[str]:
 
 
 def _same_bars(pair: Pair) -> Iterator[str]:
-    """Yield a line for each reason why the bars tell nothing."""
+    """Yield a line for each reason why no bar explains a difference."""
     decisions = {"A": pair.a, "B": pair.b}
     unknown = [
         f"the bars of {name} are not known: {receipt.unknown}"

@@ -226,7 +226,7 @@ def _shown(value: Any) -> Any:
 def _bars_of_missing(pair: Pair, a: RecordedRun, b: RecordedRun) -> list[BarDifference]:
     """Return the bars that differ where one run has made no decision.
 
-    What it has read then is in the receipts of its next decision.
+    The receipts of its next decision have the bars that it read then.
     """
     if pair.a is not None and pair.b is not None:
         return []

@@ -24,7 +24,7 @@ class RecordedBars:
     def add(self, opened: Ints, values: Floats) -> tuple[list[Any], list[int]]:
         """Return what a receipt of this window has to write.
 
-        That are the bars that were not written yet with these values, and the open
+        It is the bars that were not written yet with these values, and the open
         times of written bars between its first and its last one that it lacks.
         """
         rows = values.T

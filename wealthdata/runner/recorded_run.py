@@ -16,7 +16,7 @@ _Place = tuple[int, int]  # a line of the file, and a receipt in it
 
 
 class Strategy(NamedTuple):
-    """A strategy of a run: the name of its file, and the SHA-256 of what it held."""
+    """A strategy of a run: the name and the SHA-256 of its file."""
 
     file: str
     digest: str

@@ -1,7 +1,8 @@
 """A recording of frames, played into a feed by the feeder's own parts.
 
 The frames of all recorded connections are played in the order in which they were sent,
-with the connections' begins and ends and the answers of REST, each at its time.
+with the start and the end of each connection and the answers of REST, each at its
+time.
 """
 
 import math
