@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 MIB = 1 << 20  # bytes
+NO_VALUE = "-"  # stands where a value is not known
 _LONGEST_WORD = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -88,3 +89,17 @@ def did_you_mean(value: object, accepted: Iterable[str]) -> str:
         return ""
     near = get_close_matches(value[:_LONGEST_WORD].lower(), list(accepted), 1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units: `0.2 s`, `3m 20s`, `2d 4h`."""
+    if seconds is None:
+        return NO_VALUE
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours}h"
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s"

@@ -88,6 +88,12 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "a setting is not accepted, and the old ones stay; or no answer came",
         USAGE: f"no feeder of this feed runs, or {_REFUSED}",
     },
+    "dashboard": {
+        0: "a signal stopped it",
+        FAILED: "it cannot listen on this address, or a package is missing",
+        USAGE: f"the address needs a token, or {_REFUSED}",
+        INTERRUPTED: _EARLY,
+    },
     "doctor": {
         0: "no problem was found; notes do not count",
         FAILED: "a problem was found",

@@ -61,6 +61,7 @@ COMMANDS = {
     "audit": Subcommand("shmfeed.cli.audit", "compare bars with the venue's history"),
     "config": Subcommand("shmfeed.cli.config", "show settings and their sources"),
     "reload": Subcommand("shmfeed.cli.reload", "have a feeder read its settings again"),
+    "dashboard": Subcommand("shmfeed.cli.dashboard", "serve a page that shows feeds"),
     "doctor": Subcommand("shmfeed.cli.doctor", "check this host and suggest remedies"),
     "clean": Subcommand("shmfeed.cli.clean", "remove files that no feeder holds"),
 }

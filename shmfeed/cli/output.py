@@ -6,29 +6,15 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from shmfeed.text import format_ms, printable
+from shmfeed.text import NO_VALUE, format_ms, printable
+from shmfeed.text import format_duration as format_duration  # noqa: PLC0414
 
-_NO_VALUE = "-"
 _UNWRITABLE = "standard output cannot be written: "
 
 
 def format_time(time: int | None) -> str:
     """Return ms UTC as `text.format_ms` does, and `-` for None."""
-    return _NO_VALUE if time is None else format_ms(time)
-
-
-def format_duration(seconds: float | None) -> str:
-    """Return a duration in its two largest units: `0.2 s`, `3m 20s`, `2d 4h`."""
-    if seconds is None:
-        return _NO_VALUE
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d {hours}h"
-    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s"
+    return NO_VALUE if time is None else format_ms(time)
 
 
 Painter = Callable[[int, int, str], str]

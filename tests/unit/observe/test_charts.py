@@ -1,4 +1,4 @@
-"""The library that draws candles is the one that was published, and is installed."""
+"""The library that draws candles is the published one; packages carry the page."""
 
 import hashlib
 import tarfile
@@ -10,10 +10,12 @@ from support.compiling import checkout
 from support.packing import built
 
 from shmfeed.observe import charts
+from shmfeed.observe.page.static_files import OWN_FILES
 
 FOLDER = "shmfeed/observe/charts/"
-FILES = ("lightweight-charts.js", "LICENSE", "NOTICE")
 ROOT = Path(__file__).parents[3]
+FILES = [FOLDER + name for name in ("lightweight-charts.js", "LICENSE", "NOTICE")]
+FILES += [f"shmfeed/observe/page/static/{name}" for name in OWN_FILES]
 
 
 def digest(script: str) -> str:
@@ -51,11 +53,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_carries_all_of_it(tree: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(built("wheel", tree, tmp_path)) as packed:
         for name in FILES:
-            assert packed.read(FOLDER + name) == (ROOT / FOLDER / name).read_bytes()
+            assert packed.read(name) == (ROOT / name).read_bytes()
 
 
 def test_an_sdist_carries_all_of_it(tree: Path, tmp_path: Path) -> None:
     with tarfile.open(built("sdist", tree, tmp_path)) as packed:
         names = packed.getnames()
     for name in FILES:
-        assert any(found.endswith("/" + FOLDER + name) for found in names)
+        assert any(found.endswith(f"/{name}") for found in names)

@@ -74,7 +74,7 @@ ROOMS = {
     ),
     # Readers that show feeds: metrics, the page. They write no segment.
     "observers": room(
-        8, "observe observe.*", "ground layout memory segment", "reading half"
+        8, "observe observe.*", "ground layout memory ring segment", "reading half"
     ),
     "simulator": room(9, "simulator.*", "ground"),
     "strategies": Room(9, "wealthdata.*", frozenset({"ground", "reading half"})),
