@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from websockets.sync.client import connect
+from support.census import MARK
+from websockets.sync.client import ClientConnection, connect
 
 PATH = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -24,6 +25,7 @@ NEEDS_BROWSER = pytest.mark.skipif(
     PATH is None, reason="no Chromium here: apt-get install chromium"
 )
 PATIENCE = 30.0  # seconds; a browser on a busy machine is slow to start
+REBOUND = "rebound.example"  # a name that the browser resolves to 127.0.0.1
 _OPTIONS = (
     "--headless",
     "--no-sandbox",  # containers and root have no namespaces for it
@@ -35,6 +37,7 @@ _OPTIONS = (
     "--no-first-run",
     "--remote-debugging-port=0",
     "--remote-allow-origins=*",
+    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
 )
 _KEYS = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38, "Tab": 9}
 
@@ -42,7 +45,7 @@ _KEYS = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38, "Tab": 9}
 class Tab:
     """One page of the browser. Its errors, and what its policy refused, are kept."""
 
-    def __init__(self, socket: Any, session: str) -> None:
+    def __init__(self, socket: ClientConnection, session: str) -> None:
         self._socket = socket
         self._session = session
         self._number = 0
@@ -92,7 +95,7 @@ class Tab:
         self._call("Input.dispatchKeyEvent", type="keyDown", **told)
         self._call("Input.dispatchKeyEvent", type="keyUp", **told)
 
-    def type(self, text: str) -> None:
+    def write(self, text: str) -> None:
         self._call("Input.insertText", text=text)
 
     def resize(self, width: int, height: int, scale: float = 1.0) -> None:
@@ -110,8 +113,13 @@ class Tab:
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self._call("Emulation.setEmulatedMedia", features=[feature])
 
-    def send_headers(self, **headers: str) -> None:
-        self._call("Network.setExtraHTTPHeaders", headers=headers)
+    def run_first(self, script: str) -> None:
+        """Run a script in the pages that are opened from now on, before their own."""
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
+    def disable_scripts(self) -> None:
+        """Run no script of the pages that are opened from now on."""
+        self._call("Emulation.setScriptExecutionDisabled", value=True)
 
     def screenshot(self, path: Path) -> None:
         done = self._call("Page.captureScreenshot", format="png")
@@ -144,20 +152,14 @@ class Tab:
 class Browser:
     """A running Chromium. Its tabs share what tabs of one profile share."""
 
-    def __init__(self, url: str) -> None:
-        self._socket = connect(url, max_size=None, open_timeout=PATIENCE)
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._number = 0
 
     def tab(self) -> Tab:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         found = self._call("Target.attachToTarget", targetId=target, flatten=True)
         return Tab(self._socket, found["sessionId"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._socket.close()
 
     def _call(self, method: str, **params: Any) -> Any:
         self._number += 1
@@ -176,16 +178,20 @@ def chromium() -> Iterator[Browser]:
     assert PATH is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [PATH, *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+        # Renderers come and go by themselves: a test's census counts the browser alone.
+        environ = {name: os.environ[name] for name in os.environ if name != MARK}
         process = subprocess.Popen(
             command,
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a group that ends as a whole
         )
         try:
-            with Browser(_address(Path(profile), process)) as browser:
-                yield browser
+            url = _address(Path(profile), process)
+            with connect(url, max_size=None, open_timeout=PATIENCE) as socket:
+                yield Browser(socket)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -4,13 +4,14 @@ import base64
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from support.command_line import MINUTE, START, append
 from support.page_server import Answer, Served, serving
+from support.waiting import until
 
 from shmfeed.bar import BACKFILLED
 from shmfeed.observe.page import app, hub, server
@@ -84,13 +85,6 @@ def beaten(writer: FeedWriter, page: Served, path: str, text: str) -> Answer:
 
     until(is_there)
     return found[-1]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class TestTheDocument:
