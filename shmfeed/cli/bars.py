@@ -47,11 +47,11 @@ class TextFormatter:
         self._widths = [len(title) for title in self._HEADER]
         self._has_header = False
 
-    def lines(self, bars: Sequence[Bar]) -> Iterator[str]:
+    def lines(self, bars: Sequence[Bar], is_forming: bool = False) -> Iterator[str]:
         for bar in bars:
             decimals = map(_count_decimals, bar[2:8])
             self._decimals = list(map(max, self._decimals, decimals))
-        rows = [self._cells(bar) for bar in bars]
+        rows = [self._cells(bar, is_forming) for bar in bars]
         for row in rows:
             self._widths = list(map(max, self._widths, map(len, row)))
         if not self._has_header:
@@ -60,13 +60,13 @@ class TextFormatter:
         for row in rows:
             yield format_row(row, self._widths, self._RIGHT)
 
-    def _cells(self, bar: Bar) -> tuple[str, ...]:
+    def _cells(self, bar: Bar, is_forming: bool) -> tuple[str, ...]:
         values = zip(bar[2:8], self._decimals, strict=True)
         flags = [name for flag, name in _FLAG_NAMES.items() if bar.flags & flag]
         return (
             format_time(bar.close_time),
             *(_format_number(value, decimals) for value, decimals in values),
-            " ".join(flags) or "-",
+            "forming" if is_forming else " ".join(flags) or "-",
         )
 
 
@@ -76,7 +76,9 @@ class CsvFormatter:
     def __init__(self) -> None:
         self._has_header = False
 
-    def lines(self, bars: Sequence[Bar]) -> Iterator[str]:
+    def lines(self, bars: Sequence[Bar], is_forming: bool = False) -> Iterator[str]:
+        if is_forming:
+            return  # a column would be needed that tells it from a closed one
         if not self._has_header:
             self._has_header = True
             yield ",".join(("time", *Bar._fields))
@@ -88,11 +90,12 @@ class CsvFormatter:
 class JsonFormatter:
     """Bars as JSON objects; NaN is null."""
 
-    def lines(self, bars: Sequence[Bar]) -> Iterator[str]:
+    def lines(self, bars: Sequence[Bar], is_forming: bool = False) -> Iterator[str]:
+        mark = {"forming": True} if is_forming else {}
         for bar in bars:
             fields = bar._asdict().items()
             values = {name: None if _is_nan(value) else value for name, value in fields}
-            yield json.dumps({"time": format_time(bar.close_time), **values})
+            yield json.dumps({"time": format_time(bar.close_time), **values, **mark})
 
 
 def _is_nan(value: float) -> bool:

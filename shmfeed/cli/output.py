@@ -1,6 +1,7 @@
 """Output to standard streams in any state (closed, full), and values as text."""
 
 import os
+import select
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -108,6 +109,19 @@ def print_output(text: str) -> None:
 
 def _unwritable(error: OSError) -> OSError:
     return OSError(_UNWRITABLE + (error.strerror or str(error)))
+
+
+def check_reader() -> None:
+    """Raise BrokenPipeError if the program that reads standard output has ended."""
+    try:
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), 0)
+        events = watched.poll(0)
+    except (AttributeError, OSError, ValueError):  # not a file, or a system without it
+        return
+    if any(event & select.POLLERR for _, event in events):
+        _redirect_to_null(sys.stdout)
+        raise BrokenPipeError
 
 
 def print_notice(text: str) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 
 import pytest
@@ -168,6 +169,8 @@ def test_follow_survives_the_recreation_of_the_feed(
         ring = successor.add_stream("BTCUSDT", "1m")
         append(ring, 3, 4, 5, 6)
         assert _numbers(lines, 2) == [5, 6]
+        said = process.stderr.readline()
+        assert said == f"shmfeed: the feed was recreated, by feeder pid {os.getpid()}\n"
         append(ring, 7)
         assert _numbers(lines, 1) == [7]
         assert end(process)[:2] == (130, "")
@@ -189,3 +192,64 @@ def test_follow_continues_in_a_larger_ring(command, cli_writer, cli_ring, feed_n
         assert _numbers(lines, 1) == [401]
         assert end(process)[:2] == (130, "")
         successor.close(unlink=True)
+
+
+def test_follow_tells_another_feeder(command, cli_writer, cli_ring, feed_name) -> None:
+    process, lines = _follow(command, feed_name, "--json")
+    assert _numbers(lines, 1) == [4]
+    cli_writer.close()
+    with create(feed_name, history=100, guard=16, max_streams=8) as successor:
+        append(successor.add_stream("BTCUSDT", "1m"), 5)
+        assert _numbers(lines, 1) == [5]
+        said = process.stderr.readline()
+        if "the feeder is dead; waiting" in said:
+            said = process.stderr.readline()
+        assert said == f"shmfeed: another feeder writes the feed, pid {os.getpid()}\n"
+        assert end(process)[:2] == (130, "")
+
+
+def test_follow_ends_with_its_reader_though_no_bar_closes(
+    command, cli_ring, feed_name
+) -> None:
+    process, lines = _follow(command, feed_name, "--json")
+    next(lines)
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr.read() == ""
+
+
+class TestForming:
+    def test_it_follows_the_closed_bars(self, tail, cli_ring) -> None:
+        form(cli_ring, 5, 9.5)
+        lines = tail("BTCUSDT", "1m", "-n", "1", "--forming")[1]
+        assert lines[1].endswith("  venue")
+        assert lines[2].startswith("2024-01-01T00:06:00Z")
+        assert lines[2].endswith("  forming")
+        (found,) = tail("BTCUSDT", "1m", "-n", "0", "--forming", "--json")[1]
+        assert json.loads(found)["forming"] is True
+        assert json.loads(found)["close"] == 9.5
+
+    def test_without_one_there_is_no_line(self, tail) -> None:
+        assert len(tail("BTCUSDT", "1m", "-n", "1", "--forming")[1]) == 2
+
+    def test_a_csv_has_closed_bars_alone(self, tail) -> None:
+        code, _, errors = tail("BTCUSDT", "1m", "--forming", "--csv")
+        assert code == 2
+        assert "--forming and --csv are both given" in errors
+
+    def test_follow_prints_its_changes(self, command, cli_ring, feed_name) -> None:
+        process, lines = _follow(command, feed_name, "--json", "--forming")
+        assert json.loads(next(lines))["close"] == 5.125
+        for price in (9.5, 9.25):
+            form(cli_ring, 5, price)
+            found = json.loads(next(lines))
+            assert (found["forming"], found["close"]) == (True, price)
+        append(cli_ring, 5)
+        found = json.loads(next(lines))
+        assert "forming" not in found
+        assert end(process) == (130, "", "")
+
+
+def form(ring, number: int, price: float) -> None:
+    """Let bar `number` form, at this price."""
+    ring.update_forming(START + number * MINUTE, 9.0, 10.0, 8.0, price, 1.0)
