@@ -57,6 +57,11 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "the feed cannot be read",
         USAGE: f"there is no such feed or stream, or {_REFUSED}",
     },
+    "plot": {
+        0: "the file was written, perhaps without bars",
+        FAILED: "the feed cannot be read, or the file cannot be written",
+        USAGE: f"there is no such feed or stream, or {_REFUSED}",
+    },
     "gaps": {
         0: "no bars are missing, or only those that the venue lacks",
         FAILED: "bars are missing, or the feed cannot be read",

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from shmfeed.bar import StreamKey, duration
+from shmfeed.bar_files import ENDINGS
 from shmfeed.cli.options import attach_feed
 from shmfeed.cli.output import print_output
 from shmfeed.cli.progress import ProgressLine
@@ -19,9 +20,10 @@ from shmfeed.cli.times import parse_moment
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import TIME_LIMIT
 from shmfeed.store.blocks import Block
-from shmfeed.store.export import check_target, export
+from shmfeed.store.export import export
 from shmfeed.store.reading import StoreReader
 from shmfeed.text import counted
+from shmfeed.whole_file import check_output
 
 _DESCRIPTION = """\
 Write the closed bars of a stream to a file: from the store where one is kept, else from
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    key, path = stream_of(args), check_target(args.output)
+    key, path = stream_of(args), check_output(args.output, ENDINGS)
     span = _range_of(args, key[1])
     store, lacking = store_of(args), 0
     if store is None:

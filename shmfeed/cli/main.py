@@ -55,6 +55,7 @@ COMMANDS = {
     "ls": Subcommand("shmfeed.cli.ls", "list the feeds of this user on this host"),
     "readers": Subcommand("shmfeed.cli.readers", "list the processes that read a feed"),
     "tail": Subcommand("shmfeed.cli.tail", "print the last closed bars of a stream"),
+    "plot": Subcommand("shmfeed.cli.plot", "write a chart of a stream to a file"),
     "gaps": Subcommand("shmfeed.cli.gaps", "list missing bars, and have them filled"),
     "export": Subcommand("shmfeed.cli.export", "write a stream's bars to a file"),
     "asof": Subcommand("shmfeed.cli.asof", "print the bars that were seen at a time"),

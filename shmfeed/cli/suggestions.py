@@ -5,8 +5,14 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from shmfeed.errors import ShmfeedError
+from shmfeed.bar import check_timeframe
+from shmfeed.errors import ShmfeedError, StreamNotFoundError
+from shmfeed.text import shorten
+
+if TYPE_CHECKING:
+    from shmfeed.feed import Feed, Ring
 
 _MAX_FEEDS = 20
 _HEADER_PREFIX = "--header"  # their values are secrets too
@@ -102,6 +108,15 @@ def suggest_feeds(missing_segment: str | None) -> str:
     more = ", .." if len(feeds) > _MAX_FEEDS else ""
     names = ", ".join(feeds[:_MAX_FEEDS])
     return f"; the feeds of this user are: {names}{more}" if names else ""
+
+
+def find_ring(feed: "Feed", symbol: str, timeframe: str) -> "Ring":
+    """Return a feed's ring; raise StreamNotFoundError, which names the nearest one."""
+    try:
+        return feed.ring(symbol, check_timeframe(timeframe))
+    except StreamNotFoundError as error:
+        near = suggest(symbol, [key[0] for key in feed.streams()])
+        raise StreamNotFoundError(f"{shorten(str(error))}{near}") from None
 
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

@@ -3,16 +3,15 @@
 import argparse
 import time
 
-from shmfeed.bar import Bar, check_timeframe
+from shmfeed.bar import Bar
 from shmfeed.cli.bars import CsvFormatter, JsonFormatter, TextFormatter
 from shmfeed.cli.options import add_feed_option, attach_feed
 from shmfeed.cli.output import check_reader, print_error, print_output
-from shmfeed.cli.suggestions import suggest
+from shmfeed.cli.suggestions import find_ring
 from shmfeed.core import Rows
 from shmfeed.errors import BadArgumentError, BusyRingError, StreamNotFoundError
 from shmfeed.feed import Feed, Ring
 from shmfeed.layout import MAX_HISTORY
-from shmfeed.text import shorten
 
 _DESCRIPTION = """\
 Print the last closed bars of a stream, oldest first; with -f also each new bar as it
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         )
     form = CsvFormatter if args.csv else JsonFormatter if args.json else TextFormatter
     with attach_feed(args) as feed:
-        ring = _find_ring(feed, args.symbol, args.timeframe)
+        ring = find_ring(feed, args.symbol, args.timeframe)
         tail = _Tail(feed, ring, form())
         tail.print_last(args.n)
         if args.forming:
@@ -66,14 +65,6 @@ def run(args: argparse.Namespace) -> int:
         if args.follow:
             tail.follow(args.forming)
     return 0
-
-
-def _find_ring(feed: Feed, symbol: str, timeframe: str) -> Ring:
-    try:
-        return feed.ring(symbol, check_timeframe(timeframe))
-    except StreamNotFoundError as error:
-        near = suggest(symbol, [key[0] for key in feed.streams()])
-        raise StreamNotFoundError(f"{shorten(str(error))}{near}") from None
 
 
 class _Tail:

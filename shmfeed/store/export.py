@@ -5,22 +5,19 @@ open, high, low, close, volume, money, flags. Times are int ms UTC. A turnover t
 venue does not send is an empty field, or null.
 """
 
-import os
-import secrets
-import stat
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib import import_module
-from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 
 from shmfeed.bar import StreamKey
-from shmfeed.bar_files import ENDINGS, NAMES, is_parquet
-from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.bar_files import NAMES, is_parquet
+from shmfeed.errors import ShmfeedError
 from shmfeed.layout import COLUMNS
 from shmfeed.store.blocks import Block
+from shmfeed.whole_file import whole_file
 
 EXPORT_COLUMNS = (*NAMES, *COLUMNS)
 _INTS = ("open_time", "close_time", "flags")
@@ -38,42 +35,6 @@ class _BarFile(Protocol):
     def close(self) -> None: ...
 
 
-def check_target(path: str) -> str:
-    """Return the path of a file to export to, or raise BadArgumentError."""
-    if Path(path).suffix.lower() not in ENDINGS:
-        raise BadArgumentError(
-            f"output {path!r} is not accepted; its name must end in .csv or .parquet"
-        )
-    fault = _fault_of(path)
-    if fault:
-        raise BadArgumentError(
-            f"output {path!r} is not accepted: {fault}; give a file in a directory that"
-            " exists and may be written"
-        )
-    return path
-
-
-def _fault_of(path: str) -> str:
-    """Return why no file can be written under a path, "" if one can."""
-    try:
-        real = os.path.realpath(path)
-        folder = os.path.dirname(real)  # noqa: PTH120
-        if not stat.S_ISDIR(os.stat(folder).st_mode):  # noqa: PTH116
-            return f"{folder!r} is not a directory"
-        if not os.access(folder, os.W_OK | os.X_OK):
-            return f"the directory {folder!r} cannot be written by this user"
-        mode = os.stat(real).st_mode  # noqa: PTH116
-    except FileNotFoundError:
-        is_there = os.path.isdir(folder)  # noqa: PTH112
-        return "" if is_there else f"there is no directory {folder!r}"
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        return f"it is {kind}"
-    return "" if os.access(real, os.W_OK) else "the file is read-only"
-
-
 def export(
     path: str,
     key: StreamKey,
@@ -86,7 +47,7 @@ def export(
     all bars are written. An error or an interrupt leaves it as it was.
 
     Args:
-        path: The file, as `check_target` has checked it.
+        path: The file, as `check_output` has checked it.
         key: The stream.
         blocks: Its bars, oldest first.
         progress: Called with the number of bars after each block.
@@ -94,26 +55,16 @@ def export(
     Raises:
         ExportError: The file cannot be written, or pyarrow is not installed.
     """
-    target = os.path.realpath(path)
-    # A name of its own: a killed export of the same pid may have left its file.
-    part = Path(target).with_name(f".export-{secrets.token_hex(8)}.part")
     count = 0
     try:
-        with part.open("xb") as stream:
-            with closing(_make_file(path, stream)) as file:
-                for block in blocks:
-                    file.write(key, block)
-                    count += block.shape[1]
-                    progress(count)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(target)
+        with whole_file(path) as stream, closing(_make_file(path, stream)) as file:
+            for block in blocks:
+                file.write(key, block)
+                count += block.shape[1]
+                progress(count)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ExportError(f"output {path!r} cannot be written: {reason}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return count
 
 

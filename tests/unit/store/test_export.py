@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from support.storing import KEY, bar_at, block_of
 
+from shmfeed.bar_files import ENDINGS
 from shmfeed.errors import BadArgumentError
-from shmfeed.store.export import EXPORT_COLUMNS, ExportError, check_target, export
+from shmfeed.store.export import EXPORT_COLUMNS, ExportError, export
+from shmfeed.whole_file import check_output
 
 BARS = [bar_at(n)._replace(close=1 + n / 3, money=n * 0.1) for n in range(6)]
 BARS[2] = BARS[2]._replace(money=math.nan)
@@ -73,7 +75,7 @@ def test_a_link_stays_one(tmp_path):
     link, file = tmp_path / "bars.csv", tmp_path / "disk" / "real.csv"
     link.symlink_to(file)
     for _ in range(2):  # the file is made, and replaced
-        assert export(check_target(str(link)), KEY, blocks()) == 6
+        assert export(check_output(str(link), ENDINGS), KEY, blocks()) == 6
         assert link.is_symlink()
         assert len(file.read_text().splitlines()) == 7
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real.csv"]
@@ -115,7 +117,7 @@ def test_targets_that_are_refused(tmp_path, name, fault):
     (tmp_path / "loop.csv").symlink_to("loop.csv")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(BadArgumentError, match=f"is not accepted.*({fault})"):
-        check_target(str(tmp_path / name))
+        check_output(str(tmp_path / name), ENDINGS)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -128,9 +130,9 @@ def test_a_target_without_the_right_to_write(tmp_path, monkeypatch, place, fault
     refused = str(tmp_path / place).rstrip("/")
     monkeypatch.setattr(os, "access", lambda path, _: path != refused)
     with pytest.raises(BadArgumentError, match=fault):
-        check_target(str(tmp_path / "bars.csv"))
+        check_output(str(tmp_path / "bars.csv"), ENDINGS)
 
 
 def test_a_long_name_that_a_file_may_have(tmp_path):
     path = tmp_path / ("x" * 251 + ".csv")
-    assert export(check_target(str(path)), KEY, blocks()) == 6
+    assert export(check_output(str(path), ENDINGS), KEY, blocks()) == 6
