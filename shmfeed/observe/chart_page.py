@@ -132,7 +132,7 @@ def _to_json(chart: ChartData) -> str:
 def _candle(bar: Bar) -> dict[str, float]:
     prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
     time = {"time": bar.open_time // 1000}
-    # An item without values is a hole; the library raises for a value that is none.
+    # An item of a time alone is a hole; the library raises for a null value.
     return time | prices if all(map(math.isfinite, prices.values())) else {**time}
 
 
