@@ -243,7 +243,8 @@ class TestAlarm:
 
     @pytest.mark.parametrize("kind", ["lock", "socket", "process"])
     def test_a_call_that_waits_in_the_kernel_is_told(self, kind: str) -> None:
-        """Each of these waits ends because it was told."""
+        """Each of these waits ends because it was told, else after a minute."""
+        told: list[str] = []
         event = threading.Event()
         reader, writer = socket.socketpair()
         command = [sys.executable, "-c", "input()"]
@@ -258,10 +259,21 @@ class TestAlarm:
                 "process": (process.wait, process.kill),
             }
             wait, release = waits[kind]
-            with Watch(lambda _text: release(), str, 0.02) as watch:
+
+            def tell(text: str) -> None:
+                told.append(text)
+                release()
+
+            otherwise = threading.Timer(60, release)
+            otherwise.start()
+            with Watch(tell, str, 0.02) as watch:
                 watch.call = "handle_bar of ma.py"
                 wait()
+                watch.call = None
+            otherwise.cancel()
+            otherwise.join()
             process.kill()
+        assert len(told) == 1
 
     def test_short_calls_and_waits_are_not_told(self) -> None:
         """Control of the one above: each ring finds another call, or none."""
