@@ -86,15 +86,7 @@ def run(args: argparse.Namespace) -> int:
             " '.[dashboard]' in the clone"
         )
         return FAILED
-    try:
-        listener = listen(address)
-    except OSError as error:
-        print_error(
-            f"cannot listen on {args.host} port {args.port}: {error.strerror}; choose"
-            " another --port"
-        )
-        return FAILED
-    with listener:
+    with listen(address) as listener:
         _say_where(url_of(listener), listener.getsockname()[1], args.json)
         is_local = address.is_loopback
         names = (*args.allow_host, args.host)

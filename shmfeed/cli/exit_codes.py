@@ -99,6 +99,12 @@ MEANINGS: dict[str, dict[int, str]] = {
         USAGE: f"the address needs a token, or {_REFUSED}",
         INTERRUPTED: _EARLY,
     },
+    "metrics": {
+        0: "a signal stopped it, or --once has printed the metrics",
+        FAILED: "it cannot listen on this address, or prometheus-client is missing",
+        USAGE: _REFUSED,
+        INTERRUPTED: _EARLY,
+    },
     "doctor": {
         0: "no problem was found; notes do not count",
         FAILED: "a problem was found",

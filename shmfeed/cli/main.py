@@ -63,6 +63,7 @@ COMMANDS = {
     "config": Subcommand("shmfeed.cli.config", "show settings and their sources"),
     "reload": Subcommand("shmfeed.cli.reload", "have a feeder read its settings again"),
     "dashboard": Subcommand("shmfeed.cli.dashboard", "serve a page that shows feeds"),
+    "metrics": Subcommand("shmfeed.cli.metrics", "serve figures to Prometheus"),
     "doctor": Subcommand("shmfeed.cli.doctor", "check this host and suggest remedies"),
     "clean": Subcommand("shmfeed.cli.clean", "remove files that no feeder holds"),
 }

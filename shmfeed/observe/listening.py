@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+from collections.abc import Collection
 from typing import NamedTuple
 
 from shmfeed.errors import BadArgumentError
@@ -41,15 +42,21 @@ def resolve(host: str, port: int) -> Address:
 
 
 def listen(address: Address) -> socket.socket:
-    """Return a socket that listens there. Raise OSError, as for a port in use."""
+    """Return a socket that listens there.
+
+    Raises OSError, which names the address, where the host refuses: a port in use.
+    """
     listener = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address.host, address.port))
         listener.listen(128)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(
+            f"cannot listen on {address.host} port {address.port}: {error.strerror};"
+            " choose another --port"
+        ) from error
     return listener
 
 
@@ -57,3 +64,19 @@ def url_of(listener: socket.socket) -> str:
     """Return the address of what is served there, as a browser opens it."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def is_accepted_host(host: str, is_local: bool, names: Collection[str]) -> bool:
+    """Return True if a `Host` header names this server. Its port counts for nothing.
+
+    `names` are in lower case. Without `is_local` each address in numbers is accepted.
+    """
+    name = host.rpartition("]")[0].removeprefix("[") if "]" in host else ""
+    name = name or host.partition(":")[0]
+    if name.lower().removesuffix(".") in names:
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or not is_local

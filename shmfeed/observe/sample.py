@@ -16,7 +16,7 @@ from shmfeed.feed import Feed, attach
 from shmfeed.memory.histogram import Latencies, read_latencies
 from shmfeed.segment.inventory import feeds_with_segment, is_replay
 from shmfeed.segment.mapping import identity_at, place
-from shmfeed.status import FeedStatus, feed_status, status_without_feed
+from shmfeed.status import FeedStatus, feed_status, heartbeat, status_without_feed
 from shmfeed.validation import check_feed_name
 
 # A feed that vanished and that no call named is sampled for so long: as long as `clean`
@@ -34,12 +34,14 @@ class FeedSample(NamedTuple):
         latencies: None if there is no segment that can be read.
         error: The reason why the segment cannot be read, "" if it can or if there is
             none.
+        starts: The number of feeders that have taken the segment.
     """
 
     feed: str
     status: FeedStatus
     latencies: Latencies | None
     error: str = ""
+    starts: int = 0
 
 
 class Sampler:
@@ -128,8 +130,12 @@ class Sampler:
             if feed is None:
                 feed = self._attached[name] = attach(name)
             mapping = feed.current()
-            status = feed_status(mapping, name)
-            return FeedSample(name, status, read_latencies(mapping.words))
+            return FeedSample(
+                name,
+                feed_status(mapping, name),
+                read_latencies(mapping.words),
+                starts=heartbeat(mapping).epoch,
+            )
         except ShmfeedError as error:
             self._detach(name)
             is_absent = isinstance(error, FeedNotFoundError)

@@ -12,13 +12,14 @@ An address in numbers is no name that a foreign page could have chosen.
 import base64
 import binascii
 import hmac
-import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shmfeed.observe.listening import is_accepted_host
 
 MAX_TARGET = 2048  # bytes of a path with its query
 METHODS = ("GET", "HEAD")
@@ -104,22 +105,6 @@ def refusal(
     """Return an answer of a status and its words."""
     text = f"{code} {HTTPStatus(code).phrase}"
     return PlainTextResponse(f"{text}: {reason}" if reason else text, code, headers)
-
-
-def is_accepted_host(host: str, is_local: bool, names: Collection[str]) -> bool:
-    """Return True if a `Host` header names this server. Its port counts for nothing.
-
-    `names` are in lower case. Without `is_local` each address in numbers is accepted.
-    """
-    name = host.rpartition("]")[0].removeprefix("[") if "]" in host else ""
-    name = name or host.partition(":")[0]
-    if name.lower().removesuffix(".") in names:
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return address.is_loopback or not is_local
 
 
 def token_of(authorization: str) -> str:

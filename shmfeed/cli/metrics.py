@@ -1,0 +1,115 @@
+"""`shmfeed metrics`: serve the figures of feeds to Prometheus."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.output import print_error, print_output
+from shmfeed.observe.listening import DEFAULT_HOST, Address, listen, resolve, url_of
+from shmfeed.observe.sample import Sampler
+
+if TYPE_CHECKING:
+    from shmfeed.observe.exposition import Exposition
+
+_DESCRIPTION = """\
+Serve the figures of feeds at /metrics until Ctrl-C, in the OpenMetrics format, or in
+Prometheus' older one if a client accepts no other. Each scrape reads shared memory
+once; the feeders are not involved. It needs the package prometheus-client:
+pip install '.[metrics]' in the clone.
+"""
+
+_EPILOG = """\
+examples:
+  shmfeed metrics
+  shmfeed metrics --port 9600 --feed spot --feed futures
+  shmfeed metrics --once > /var/lib/node_exporter/shmfeed.prom
+"""
+
+DEFAULT_PORT = 9600
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    add = parser.add_argument
+    add(
+        "--port",
+        type=int,
+        default=DEFAULT_PORT,
+        help=f"port to serve on, 0 for any free one; default: {DEFAULT_PORT}",
+    )
+    add(
+        "--host",
+        default=DEFAULT_HOST,
+        help="address to serve on; default: loopback, which other hosts cannot reach",
+    )
+    add(
+        "--feed",
+        action="append",
+        metavar="NAME",
+        help="feed to show, may be repeated; default: all of this user's",
+    )
+    add(
+        "--once",
+        action="store_true",
+        help="print the metrics once, in Prometheus' older format, and serve nothing",
+    )
+    add("--json", action="store_true", help="print url, port and pid as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    with Sampler(args.feed) as sampler:
+        try:
+            from shmfeed.observe import exposition  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            if error.name != "prometheus_client":
+                raise
+            print_error(
+                "metrics need the package prometheus-client; pip install '.[metrics]'"
+                " in the clone"
+            )
+            return FAILED
+        shown = exposition.Exposition(sampler)
+        if args.once:
+            print_output(shown.text(exposition.PLAIN).decode().removesuffix("\n"))
+            return 0
+        address = resolve(args.host, args.port)
+        with listen(address) as listener, contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(shown, listener, address, args))
+    return 0
+
+
+async def _serve(
+    shown: "Exposition",
+    listener: socket.socket,
+    address: Address,
+    args: argparse.Namespace,
+) -> None:
+    # Imported late, as the package of the metrics is.
+    from shmfeed.observe.exposition import OPENMETRICS, PLAIN  # noqa: PLC0415
+    from shmfeed.observe.metrics_server import (  # noqa: PLC0415
+        MOST_CONNECTIONS,
+        MetricsServer,
+    )
+
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = MetricsServer(
+        shown.text,
+        (OPENMETRICS, PLAIN),
+        names=("localhost", args.host) if address.is_loopback else None,
+        most=max(1, min(MOST_CONNECTIONS, descriptors // 2)),
+    )
+    await server.start(listener)
+    url, port = f"{url_of(listener)}metrics", listener.getsockname()[1]
+    facts = {"url": url, "port": port, "pid": os.getpid()}
+    print_output(json.dumps(facts) if args.json else f"metrics at {url}")
+    await ended.wait()
