@@ -41,6 +41,7 @@ from shmfeed.segment.mapping import (
     open_segment,
     open_successor,
     place,
+    place_to_read,
 )
 from shmfeed.spinning import Arrivals, make_spinner
 from shmfeed.status import (
@@ -66,31 +67,37 @@ _ATTACH_POLL_SECONDS = 0.01
 compiled_core = extension  # wealthdata's compiled reads are in it; None without C
 
 
-def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
-    """Attach to a feed of this host and this user, read-only.
+def attach(
+    name: str = DEFAULT_FEED, timeout: float = 0.0, owner: str | int | None = None
+) -> "Feed":
+    """Attach to a feed of this host, read-only.
 
     The environment's SHMFEED_FEED, which `wealthdata` obeys, is not read here.
 
     Args:
         name: The feed's name.
         timeout: Seconds to wait for the feed to appear.
+        owner: The user whose feed it is, by name or number, if its feeder lets a group
+            of this process read it. None: the user that SHMFEED_OWNER names, else this
+            process's own.
 
     Returns:
         The feed. Close it, or use it as a context manager.
 
     Raises:
-        BadArgumentError: The name or the timeout is not accepted, or the variable
-            SHMFEED_KEEP_MB is not a whole number.
+        BadArgumentError: The name, the timeout or the owner is not accepted, or the
+            variable SHMFEED_KEEP_MB is not a whole number.
         FeedNotFoundError: The feed did not appear in time.
-        SegmentFormatError: The feed's file is not a segment of this user, or has a
+        SegmentFormatError: The feed's file is not a segment of its owner, or has a
             newer layout than this shmfeed reads. An attached feed's methods raise it
             too once a newer shmfeed has recreated the feed.
-        SegmentError: The host has no descriptor or no memory left for the mapping.
+        SegmentError: The host has no descriptor or no memory left for the mapping, or
+            this process may not read the owner's feed.
         UnsupportedPlatformError: Live feeds cannot work on this host.
 
     Thread safety: any thread may call it.
     """
-    where = place(name)
+    where = place_to_read(name, owner)
     limit_kept(keep_limit())
     deadline = time.monotonic() + check_seconds("timeout", timeout)
     while True:
@@ -102,15 +109,15 @@ def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
         time.sleep(_ATTACH_POLL_SECONDS)
 
 
-def attach_accepted(name: str, accept: Accept) -> "Feed":
-    """Attach to a feed of which `accept` accepts the identity.
+def attach_accepted(name: str, accept: Accept, owner: int | None = None) -> "Feed":
+    """Attach to a feed of a user, this one by default, if `accept` accepts it.
 
-    It is called with the identity of a segment's rows, None without one, before any of
-    them is read. What it raises, the call that needs the segment raises.
+    `accept` is called with the identity of a segment's rows, None without one, before
+    any of them is read. What it raises, the call that needs the segment raises.
 
     Raises as `attach` does.
     """
-    where = place(name)
+    where = place(name, owner)
     limit_kept(keep_limit())
     return Feed(where, accept)
 
@@ -118,12 +125,13 @@ def attach_accepted(name: str, accept: Accept) -> "Feed":
 class Feed:
     """A feed that this process reads, made by `attach`.
 
-    A context manager that closes it on exit. `name` is the feed's name. After `close`
+    A context manager that closes it on exit. `name` is the feed's name, `owner` the
+    number of its user. After `close`
     its methods raise FeedNotFoundError. Once a newer shmfeed has recreated the feed in
     a layout that this version cannot read, they raise SegmentFormatError, which names
     both layouts.
 
-    A pickle holds the name alone: a process that loads it attaches by itself, and
+    A pickle holds name and owner alone: a process that loads it attaches by itself, and
     raises as `attach` does. So does `copy.copy`.
 
     Thread safety: any thread may call any method. A forked child may use it.
@@ -132,7 +140,7 @@ class Feed:
     def __init__(self, where: Place, accept: Accept | None = None) -> None:
         self._where = where
         self._accept = accept
-        self.name = where.name
+        self.name, self.owner = where.name, where.owner
         segment = attached_segment(open_segment(where))
         self._feeder = self._check(segment)
         self._segment: AttachedSegment | None = segment
@@ -142,7 +150,7 @@ class Feed:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._open()
-        return attach, (self.name,)
+        return attach, (self.name, 0.0, self.owner)
 
     def current(self) -> Mapping:
         """Return the feed's current segment."""

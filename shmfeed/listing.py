@@ -1,9 +1,10 @@
-"""One row for every feed of this user, for `shmfeed ls` and `shmfeed doctor`.
+"""One row for every feed of a user, for `shmfeed ls` and `shmfeed doctor`.
 
 And their names, for the error that a misspelt feed gives.
 """
 
 import difflib
+import os
 from typing import Literal, TypedDict
 
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
@@ -23,21 +24,22 @@ _NOT_READY = (
 _MAX_NAMED = 20
 
 
-def describe_feeds(missing: str) -> str:
-    """Return which feeds this user has, the one first whose name is nearest.
+def describe_feeds(missing: str, owner: int | None = None) -> str:
+    """Return which feeds this user, or `owner`, has, the nearest name first.
 
     Raises UnsupportedPlatformError.
     """
-    feeds = feeds_with_segment()
+    feeds = feeds_with_segment(owner)
+    user = "this user" if owner in {None, os.geteuid()} else f"user {owner}"
     if not feeds:
-        return "this user has no feed"
+        return f"{user} has no feed"
     if missing in feeds:
         return "its segment is not ready"
     lower = {name.lower(): name for name in reversed(feeds)}
     near = difflib.get_close_matches(missing.lower(), list(lower), 1)
     meant = f"did you mean {lower[near[0]]!r}? " if near else ""
     more = ", .." if len(feeds) > _MAX_NAMED else ""
-    return f"{meant}this user's feeds are: {', '.join(feeds[:_MAX_NAMED])}{more}"
+    return f"{meant}{user}'s feeds are: {', '.join(feeds[:_MAX_NAMED])}{more}"
 
 
 class FeedRow(TypedDict):
@@ -55,12 +57,12 @@ class FeedRow(TypedDict):
     reason: str | None  # why the feed cannot be read
 
 
-def list_feeds() -> list[FeedRow]:
-    """Return a row for each feed that has a segment, by name.
+def list_feeds(owner: int | None = None) -> list[FeedRow]:
+    """Return a row for each feed of this user, or of `owner`, with a segment, by name.
 
     Raises UnsupportedPlatformError.
     """
-    rows = (feed_row(place(name)) for name in feeds_with_segment())
+    rows = (feed_row(place(name, owner)) for name in feeds_with_segment(owner))
     return [row for row in rows if row is not None]
 
 
@@ -109,6 +111,8 @@ def _unreadable_row(where: Place, size: int) -> FeedRow:
 
 
 def _why_not_ready(where: Place) -> str:
+    if where.owner != os.geteuid():
+        return _NOT_READY
     # Imported late: it loads locking, which a command that only reads does not need.
     from shmfeed.segment.removal import FOREIGN, leftovers  # noqa: PLC0415
 

@@ -67,6 +67,7 @@ def create(
     streams: "Iterable[StreamKey]" = (),
     identity: "FeedIdentity | None" = None,
     replace: bool = False,
+    group: str | None = None,
 ) -> "FeedWriter":
     """Create the segment of a feed, or reuse one of the same geometry, and write it.
 
@@ -87,13 +88,15 @@ def create(
             what an earlier writer has stored.
         replace: True drops stored bars of another identity, with their streams and
             the counters.
+        group: A group of this process, by name or number, whose members may read the
+            feed; see `attach(owner=...)`. None: this user alone.
 
     Returns:
         The feed's one writer. Close it, or use it as a context manager.
 
     Raises:
-        BadArgumentError: A name or a number is not accepted, or bars of another
-            identity are stored.
+        BadArgumentError: A name or a number is not accepted, bars of another identity
+            are stored, or this process is not in the group.
         FeedBusyError: Another process writes the feed; `pid` names it.
         SegmentFullError: /dev/shm has not enough space for the segment.
         SegmentFormatError: A file of the segment's name is not a segment of this user.
@@ -110,7 +113,8 @@ def create(
     check_choice("state", state, STATES)
     wanted = check_keys(streams)
     rule = None if identity is None else IdentityRule(name, identity, replace)
-    return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted, rule)
+    geometry = Geometry(max_streams, history, guard)
+    return FeedWriter(name, geometry, state, wanted, rule, group)
 
 
 class FeedWriter(FeedMarks):
@@ -135,9 +139,10 @@ class FeedWriter(FeedMarks):
         state: "State" = "connected",
         streams: "Collection[StreamKey]" = (),
         rule: IdentityRule | None = None,
+        group: str | None = None,
     ) -> None:
         where = place(name)
-        self._owner = SegmentOwner(where, geometry, rule)
+        self._owner = SegmentOwner(where, geometry, rule, group)
         self.name = where.name
         self.reused = self._owner.reused
         words, geometry, _ = self._owner.mapping

@@ -36,14 +36,20 @@ class AttachedFeed:
     `number` counts the times that the process has bound the feed again.
     """
 
-    def __init__(self, binding: Binding, number: int, expect: str | None) -> None:
+    def __init__(
+        self, binding: Binding, number: int, expect: str | None, owner: int | None
+    ) -> None:
         """Attach. Raise FeedNotFoundError, or FeedChangedError as `check` does."""
         self.name = binding.name
         self.number = number
         self.expect = expect
+        self.owner = owner
+        is_replay = stand_ins() is not None  # of this user, whoever owns the live feed
         # No reference to this object: a cycle would keep a segment that is let go.
         self._feed = attach_accepted(
-            segment_of(binding.name), partial(binding.check, expect=expect)
+            segment_of(binding.name),
+            partial(binding.check, expect=expect),
+            None if is_replay else owner,
         )
         self._feeder = self._feed.feeder()
         self._rings: dict[StreamKey, Ring] = {}
@@ -125,13 +131,14 @@ def attached_feed(named: str | None = None) -> AttachedFeed | None:
     if name is None:
         return None
     number, expect = choices.bindings.get(name, 0), choices.expect
-    attached = _attached.get(name)
-    if attached is None or attached.number != number or attached.expect != expect:
+    attached, owner = _attached.get(name), choices.owner
+    wanted = number, expect, owner
+    if attached is None or (attached.number, attached.expect, attached.owner) != wanted:
         _forget_bindings(name, number)
         binding = _bindings.setdefault((name, number), Binding(name))
         try:
             # The segment stays in use meanwhile, and with it the rows set aside.
-            attached = AttachedFeed(binding, number, expect)
+            attached = AttachedFeed(binding, number, expect, owner)
         except (FeedNotFoundError, UnsupportedPlatformError):
             return None
         _attached[name] = attached
@@ -199,7 +206,7 @@ def no_data_error(reason: str, named: str | None = None) -> NoDataError:
     from shmfeed.listing import describe_feeds  # noqa: PLC0415 # only an error needs it
 
     try:
-        feeds = describe_feeds(name)
+        feeds = describe_feeds(name, current_choices().owner)
     except UnsupportedPlatformError as error:
         return NoDataError(
             f"{reason}; supply the bars with wealthdata.set_context(context): {error}"

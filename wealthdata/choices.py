@@ -4,15 +4,13 @@ Every read asks for the choices in force. They are worked out again only after a
 `use` or a change of the environment.
 """
 
-import os
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
+from shmfeed.accounts import OWNER_VARIABLE, check_owner
 from shmfeed.errors import BadArgumentError
 from shmfeed.forks import after_fork_in_child
-from shmfeed.text import repr_short
 from shmfeed.validation import (
     DEFAULT_FEED,
     FEED_VARIABLE,
@@ -33,7 +31,6 @@ from wealthdata.environment import (
     ON_SHORT_VARIABLE,
     ON_STALE_VARIABLE,
     ON_UNCONFIRMED_VARIABLE,
-    OWNER_VARIABLE,
     read_variables,
 )
 from wealthdata.expectation import check_expect
@@ -67,7 +64,7 @@ class Choices(NamedTuple):
         copy: True if each frame is private memory.
         label: The times that the index of a frame holds.
         expect: The identity that a feed must have, or None.
-        owner: The user whose feeds are read, or None: this process's own.
+        owner: The number of the user whose feeds are read, None for this process's.
         reactions: The reactions where a call gives none.
         bindings: The number of times that `use` has chosen each feed, by name.
     """
@@ -76,7 +73,7 @@ class Choices(NamedTuple):
     copy: bool = False
     label: Label = "close"
     expect: str | None = None
-    owner: str | None = None
+    owner: int | None = None
     reactions: Reactions = Reactions()
     bindings: Mapping[str, int] = _NO_BINDINGS
 
@@ -111,7 +108,7 @@ def use(
     copy: bool | None = None,
     label: Label | None = None,
     expect: str | None = None,
-    owner: str | None = None,
+    owner: str | int | None = None,
     max_age: float | None = None,
     on_stale: Reaction | None = None,
     on_gap: Reaction | None = None,
@@ -122,8 +119,9 @@ def use(
 
     An argument that is left out or None leaves its choice as it is. Where nothing was
     chosen the environment decides: SHMFEED_FEED, SHMFEED_COPY, SHMFEED_LABEL,
-    SHMFEED_EXPECT, SHMFEED_MAX_AGE, SHMFEED_ON_STALE, SHMFEED_ON_GAP, SHMFEED_ON_SHORT
-    and SHMFEED_ON_UNCONFIRMED. An argument of a single read wins over both.
+    SHMFEED_EXPECT, SHMFEED_OWNER, SHMFEED_MAX_AGE, SHMFEED_ON_STALE, SHMFEED_ON_GAP,
+    SHMFEED_ON_SHORT and SHMFEED_ON_UNCONFIRMED. An argument of a single read wins over
+    both.
 
     Args:
         feed: The feed that is read where a call names none; "off" to read none.
@@ -138,8 +136,8 @@ def use(
         expect: The identity that every feed must have which this process reads:
             "binance/usdm", protocol and market type, or with the venue as a third part.
             A feed of another one, or of none, is a FeedChangedError at each read.
-        owner: The user whose feeds are read, by name or number. This version accepts
-            this process's own user alone.
+        owner: The user whose feeds are read, by name or number, where a feeder lets a
+            group of this process read its feed. Default: this process's own.
         max_age: Seconds; as in `get_price`.
         on_stale: "warn", "raise" or "ignore"; as in `get_price`.
         on_gap: The same of a window with missing bars.
@@ -164,7 +162,7 @@ def use(
     if expect is not None:
         given["expect"] = check_expect("expect", expect)
     if owner is not None:
-        given["owner"] = _check_owner("owner", owner)
+        given["owner"] = check_owner("owner", owner)
     given |= check_reactions(
         {
             "max_age": max_age,
@@ -203,28 +201,6 @@ def reads_no_feed_by_use() -> bool:
     return bool(given.get("context_only")) or names_no_feed(given.get("feed") or "")
 
 
-def _check_owner(name: str, owner: object) -> str:
-    own = _own_user()
-    if not isinstance(owner, str) or owner not in own:
-        raise BadArgumentError(
-            f"{name} is {repr_short(owner)}; this version reads the feeds of its own"
-            f" user alone, so it must be one of: {' '.join(own)}"
-        )
-    return owner
-
-
-def _own_user() -> list[str]:
-    """Return the number of this process's user and, if it has one, the name."""
-    try:
-        import pwd  # noqa: PLC0415 # Windows has none
-    except ImportError:
-        return []
-    uid = os.geteuid()
-    with suppress(KeyError):
-        return [str(uid), pwd.getpwuid(uid).pw_name]
-    return [str(uid)]
-
-
 def current_choices() -> Choices:
     """Return the choices in force.
 
@@ -250,7 +226,7 @@ def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:
         expect = check_expect(EXPECT_VARIABLE, variables[EXPECT_VARIABLE])
     owner = given.get("owner")
     if owner is None and variables.get(OWNER_VARIABLE):
-        owner = _check_owner(OWNER_VARIABLE, variables[OWNER_VARIABLE])
+        owner = check_owner(OWNER_VARIABLE, variables[OWNER_VARIABLE])
     copy, label = given.get("copy"), cast("Label | None", given.get("label"))
     if copy is None:
         copy = check_switch(COPY_VARIABLE, variables.get(COPY_VARIABLE, ""))

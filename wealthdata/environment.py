@@ -5,12 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from shmfeed.accounts import OWNER_VARIABLE
 from shmfeed.validation import FEED_VARIABLE
 
 COPY_VARIABLE = "SHMFEED_COPY"
 LABEL_VARIABLE = "SHMFEED_LABEL"
 EXPECT_VARIABLE = "SHMFEED_EXPECT"
-OWNER_VARIABLE = "SHMFEED_OWNER"
 MAX_AGE_VARIABLE = "SHMFEED_MAX_AGE"
 ON_STALE_VARIABLE = "SHMFEED_ON_STALE"
 ON_GAP_VARIABLE = "SHMFEED_ON_GAP"

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         feed = opened.enter_context(attach_feed(args))
         status = feed.status()
         try:
-            history = open_history(feed.name, status["identity"], args.config)
+            history = open_history(feed, status["identity"], args.config)
         except UnaskedError as error:
             print_error(f"history cannot be asked: {error}")
             return USAGE

@@ -17,6 +17,7 @@ from shmfeed.codecs.identity import identity_of
 from shmfeed.control.client import ask
 from shmfeed.control.messages import ControlError
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, ShmfeedError
+from shmfeed.feed import Feed
 from shmfeed.history.blocks import joined
 from shmfeed.history.interface import (
     Block,
@@ -68,11 +69,11 @@ class UnaskedError(ShmfeedError):
     """History cannot be asked."""
 
 
-def open_history(feed: str, identity: str | None, config: str | None) -> AuditHistory:
+def open_history(feed: Feed, identity: str | None, config: str | None) -> AuditHistory:
     """Return the source of a feed's history.
 
     Args:
-        feed: The name of the feed.
+        feed: The feed.
         identity: The identity of its rows.
         config: The file of the settings to use instead of the feeder.
 
@@ -86,14 +87,14 @@ def open_history(feed: str, identity: str | None, config: str | None) -> AuditHi
 
 
 class _FeederHistory:
-    def __init__(self, feed: str) -> None:
-        self._socket = place(feed).socket
+    def __init__(self, feed: Feed) -> None:
+        self._socket = place(feed.name, feed.owner).socket
         try:
             answer = ask(self._socket, "bars", _ANSWER_SECONDS)
         except (FeedNotFoundError, ControlError):
             raise UnaskedError(
-                f"no feeder of feed {feed!r} answers, and it would ask history; start"
-                " it, or give --config with its settings"
+                f"no feeder of feed {feed.name!r} answers, and it would ask history;"
+                " start it, or give --config with its settings"
             ) from None
         except ShmfeedError as error:
             raise UnaskedError(str(error)) from None

@@ -90,7 +90,7 @@ def _settle(feed: Feed, args: argparse.Namespace, holes: list[Hole]) -> list[Hol
         "resolutions": args.timeframe and [check_timeframe(args.timeframe)],
     }
     try:
-        ask(place(feed.name).socket, op, _ANSWER_SECONDS, **wanted)
+        ask(place(feed.name, feed.owner).socket, op, _ANSWER_SECONDS, **wanted)
     except FeedNotFoundError:
         raise FeedNotFoundError(
             f"no feeder of feed {feed.name!r} runs, and only a feeder can {op} holes;"

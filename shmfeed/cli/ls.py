@@ -4,16 +4,17 @@ import argparse
 import json
 
 from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.options import add_owner_option, owner_of
 from shmfeed.cli.output import format_duration, format_table, print_output
 from shmfeed.listing import UNREADABLE, FeedRow, feed_row, list_feeds
 from shmfeed.segment.mapping import feed_not_found, place
 from shmfeed.text import mebibytes, printable
 
 _DESCRIPTION = """\
-List the feeds of this user on this host: health, state of the connection, pid of the
-feeder, number of streams and of closed bars, size in /dev/shm in MiB, the age of the
-venue's last message, and the identity of the rows (protocol/market_type/venue). A feed
-that cannot be read is listed with the reason.
+List the feeds of this user, or of --owner, on this host: health, state of the
+connection, pid of the feeder, number of streams and of closed bars, size in /dev/shm in
+MiB, the age of the venue's last message, and the identity of the rows
+(protocol/market_type/venue). A feed that cannot be read is listed with the reason.
 """
 
 _EPILOG = """\
@@ -38,18 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
     add("--feed", metavar="NAME", help="list this feed only, default: all feeds")
+    add_owner_option(parser)
     add("--json", action="store_true", help="print a JSON list of objects")
 
 
 def run(args: argparse.Namespace) -> int:
-    rows = list_feeds() if args.feed is None else [_find_row(args.feed)]
+    owner = owner_of(args)
+    rows = list_feeds(owner) if args.feed is None else [_find_row(args.feed, owner)]
     print_output(json.dumps(rows, indent=2) if args.json else format_feeds(rows))
     unreadable = args.feed is not None and rows[0]["health"] == UNREADABLE
     return FAILED if unreadable else 0
 
 
-def _find_row(feed: str) -> FeedRow:
-    where = place(feed)
+def _find_row(feed: str, owner: int | None) -> FeedRow:
+    where = place(feed, owner)
     row = feed_row(where)
     if row is None:
         raise feed_not_found(where)

@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from shmfeed.accounts import OWNER_VARIABLE, chosen_owner
 from shmfeed.feed import Feed, attach
 from shmfeed.validation import DEFAULT_FEED, FEED_VARIABLE, names_no_feed
 
@@ -13,6 +14,16 @@ def add_feed_option(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"feed to read, default: ${FEED_VARIABLE}, else {DEFAULT_FEED!r}",
     )
+    add_owner_option(parser)
+
+
+def add_owner_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--owner",
+        metavar="USER",
+        help=f"user whose feed it is, by name or number, default: ${OWNER_VARIABLE},"
+        " else this user",
+    )
 
 
 def attach_feed(args: argparse.Namespace) -> Feed:
@@ -22,7 +33,12 @@ def attach_feed(args: argparse.Namespace) -> Feed:
         FeedNotFoundError: There is no such feed.
         ShmfeedError: As `attach` raises it.
     """
-    return attach(chosen_feed(args))
+    return attach(chosen_feed(args), owner=owner_of(args))
+
+
+def owner_of(args: argparse.Namespace) -> int | None:
+    """Return the user whose feeds are read; None for this one."""
+    return chosen_owner(args.owner, "--owner")
 
 
 def chosen_feed(args: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.options import add_feed_option, chosen_feed
+from shmfeed.cli.options import add_feed_option, chosen_feed, owner_of
 from shmfeed.cli.output import print_error, print_output
 from shmfeed.control.client import ask
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    where = place(chosen_feed(args))
+    where = place(chosen_feed(args), owner_of(args))
     try:
         answer = ask(where.socket, "reload", _ANSWER_SECONDS)
     except FeedNotFoundError:

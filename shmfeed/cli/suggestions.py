@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -89,7 +90,7 @@ def describe_repeated_option(
 
 
 def suggest_feeds(missing_segment: str | None) -> str:
-    """Return the clause that names the feeds of this user.
+    """Return the clause that names the other feeds of a feed's user.
 
     Return an empty string for a user without feeds.
 
@@ -100,14 +101,24 @@ def suggest_feeds(missing_segment: str | None) -> str:
     from shmfeed.segment.mapping import place  # noqa: PLC0415  as above
 
     try:
-        feeds = feeds_with_segment()
+        owner = _owner_of(missing_segment)
+        feeds = feeds_with_segment(owner)
     except ShmfeedError:
         return ""
-    if missing_segment in [str(place(name).segment) for name in feeds]:
+    if missing_segment in [str(place(name, owner).segment) for name in feeds]:
         return "; its segment exists but is not ready, see `shmfeed ls`"
     more = ", .." if len(feeds) > _MAX_FEEDS else ""
     names = ", ".join(feeds[:_MAX_FEEDS])
-    return f"; the feeds of this user are: {names}{more}" if names else ""
+    if not names:
+        return ""
+    if owner != os.geteuid():
+        return f"; user {owner} has the feeds: {names}{more}"
+    return f"; the feeds of this user are: {names}{more}"
+
+
+def _owner_of(segment: str | None) -> int:
+    number = (segment or "").rpartition("/")[2].split(".")[1:2]
+    return int(number[0]) if number else os.geteuid()
 
 
 def find_ring(feed: "Feed", symbol: str, timeframe: str) -> "Ring":

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shmfeed.bar import check_timeframe
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.options import add_feed_option, chosen_feed
+from shmfeed.cli.options import add_feed_option, chosen_feed, owner_of
 from shmfeed.cli.output import format_duration, print_error, print_output
 from shmfeed.cli.requirement import (
     add_require_option,
@@ -47,6 +47,7 @@ class _Wish(NamedTuple):
     """The health, or the number of bars, that a feed is waited for."""
 
     feed: str
+    owner: int | None
     health: str | None
     bars: int
     symbols: Sequence[str]
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     timeout = math.inf if args.timeout is None else _parse_seconds(args.timeout)
     bars = 0 if args.bars is None else _parse_bars(args.bars)
     check_required(args.require)
-    wish = _Wish(chosen_feed(args), args.health, bars, args.require)
+    wish = _Wish(chosen_feed(args), owner_of(args), args.health, bars, args.require)
     began = time.monotonic()
     look = _wait(wish, began + timeout)
     waited = time.monotonic() - began
@@ -137,7 +138,7 @@ def _wait(wish: _Wish, deadline: float) -> _Look:
         while True:
             if feed is None:
                 with suppress(FeedNotFoundError):
-                    feed = attach(wish.feed)
+                    feed = attach(wish.feed, owner=wish.owner)
             began = time.monotonic()
             look = _look(feed, wish)
             now = time.monotonic()

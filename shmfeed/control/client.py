@@ -93,6 +93,9 @@ def _connecting(at: str, op: str, timeout: float) -> Iterator[socket.socket]:
     except TimeoutError:
         text = f"the feeder at {at} did not answer {op!r} within {timeout:g} s"
         raise ControlError(text) from None
+    except PermissionError:
+        text = f"{at} belongs to another user, whose feeder answers that user alone"
+        raise ControlError(text) from None
     except OSError as error:
         text = f"no feeder listens at {at}: {error.strerror}; start the feeder"
         raise ControlError(text) from None

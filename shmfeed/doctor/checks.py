@@ -10,7 +10,12 @@ from shmfeed.doctor.feeds import check_feeds, check_identity
 from shmfeed.doctor.finding import Finding, note, problem
 from shmfeed.doctor.history import check_history
 from shmfeed.doctor.machine import check_machine
-from shmfeed.doctor.permissions import check_config_file, check_permissions
+from shmfeed.doctor.permissions import (
+    check_config_file,
+    check_group,
+    check_owner,
+    check_permissions,
+)
 from shmfeed.doctor.session import check_session
 from shmfeed.doctor.store import check_store
 from shmfeed.doctor.versions import check_versions
@@ -42,6 +47,8 @@ def run_checks(
         ("config file", lambda: [check_config_file(Path(str(file)))] if file else []),
         ("capacity", lambda: check_capacity(settings)),
         ("permissions", check_permissions),
+        ("group", lambda: check_group(settings.group)),
+        ("owner", lambda: check_owner(environ)),
         ("identity", lambda: check_identity(settings)),
         ("history", lambda: check_history(settings)),
         ("store", lambda: check_store(settings)),

@@ -1,12 +1,16 @@
-"""Permissions of the feeds' directory, its files, and a config file with a token."""
+"""Permissions of the feeds' directory, its files, a group, and a file with a token."""
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from shmfeed import accounts
+from shmfeed.accounts import OWNER_VARIABLE, group_number, may_give_to
 from shmfeed.doctor.finding import Finding, ok, problem
+from shmfeed.doctor.session import user_name
 from shmfeed.errors import BadArgumentError, SegmentFormatError
+from shmfeed.listing import list_feeds
 from shmfeed.segment.locking import check_lock_file
 from shmfeed.segment.mapping import place
 from shmfeed.settings import loading as settings_file
@@ -37,6 +41,9 @@ def check_directory(directory: Path) -> Finding:
         fault = "is not a directory"
     elif status.st_uid != os.geteuid():
         fault = f"belongs to user {status.st_uid}, not to {os.geteuid()}"
+    elif mode == 0o750:
+        group = f"mode 0750, of this user; group {status.st_gid} may look into it"
+        return ok(str(directory), group)
     elif mode != 0o700:
         fault, remedy = f"has mode {mode:04o}, not 0700", f"chmod 700 {directory}"
     else:
@@ -77,6 +84,41 @@ def _check_lock_file(path: Path) -> Iterator[Finding]:
             " start",
             "inspect it, and move or remove it while no feeder of this feed runs",
         )
+
+
+def check_group(group: str | None) -> Iterator[Finding]:
+    """Check that a feeder of this user may let a group read its feed."""
+    if group is None:
+        return
+    if may_give_to(group_number(group)):
+        yield ok("group", f"members of {group} may read the feed, with --owner")
+        return
+    yield problem(
+        "group",
+        f"user {os.geteuid()} is no member of group {group}; no feeder starts",
+        f"as root: usermod -aG {group} {user_name(os.geteuid())}, and log in again; or"
+        " SupplementaryGroups= in the feeder's unit",
+    )
+
+
+def check_owner(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check that this user may read the feeds of the user that SHMFEED_OWNER names."""
+    named = environ.get(OWNER_VARIABLE)
+    if not named:
+        return
+    try:
+        owner = accounts.check_owner(OWNER_VARIABLE, named)
+    except BadArgumentError as error:
+        yield problem(OWNER_VARIABLE, str(error), "correct it")
+        return
+    for row in list_feeds(owner):
+        where = f"feed {row['feed']} of user {named}"
+        if row["reason"] is None:
+            yield ok(where, "this user may read it")
+        else:
+            yield problem(
+                where, row["reason"], "give its feeder a group of this user's"
+            )
 
 
 def check_config_file(path: Path) -> Finding:

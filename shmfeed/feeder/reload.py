@@ -38,6 +38,7 @@ FIXED = frozenset(
         "history",
         "guard",
         "max_streams",
+        "group",
         "lines",
         "max_streams_per_connection",
         "sequence",

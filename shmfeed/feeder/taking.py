@@ -33,7 +33,7 @@ def take_feed(
     most = settings.capacity_beside(_existing_max_streams(settings.feed), len(streams))
     identity = identity_of(settings)
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
-    first |= {"identity": identity, "replace": replace}
+    first |= {"identity": identity, "replace": replace, "group": settings.group}
     try:
         writer = create(settings.feed, *sizes, most, **first)
     except FeedBusyError as error:

@@ -97,7 +97,7 @@ class WebSocketManager:
             Streams: feed, symbols, resolutions, on_refused
             Venue: protocol, endpoint, port, market_type, venue
             Token: csrf_token, csrf_token_file
-            Memory: history, guard, max_streams
+            Memory: history, guard, max_streams, group
             Network: allow_insecure, proxy, proxy_password_file, ca_file, client_cert
             Handshake: headers, origin, subprotocols, compression, max_redirects
             Connections: lines, max_streams_per_connection, control_interval

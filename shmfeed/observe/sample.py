@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import NamedTuple, Self
 
+from shmfeed.accounts import chosen_owner
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
 from shmfeed.feed import Feed, attach
 from shmfeed.memory.histogram import Latencies, read_latencies
@@ -57,12 +58,15 @@ class Sampler:
         self,
         feeds: Iterable[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        owner: str | int | None = None,
     ) -> None:
-        """Sample the named feeds, each once; None: all that this user has at the time.
+        """Sample the named feeds, each once; None: all that their user has at the time.
 
-        The feeds of replays are left out of all. Raises BadArgumentError for a name
-        that is not accepted.
+        The user is `owner`, else that of SHMFEED_OWNER, else this one. The feeds of
+        replays are left out of all. Raises BadArgumentError for a name that is not
+        accepted.
         """
+        self._owner = chosen_owner(owner)
         self._named = None if feeds is None else _checked(feeds)
         self._clock = clock
         self._lock = threading.Lock()
@@ -113,7 +117,7 @@ class Sampler:
         if self._named is not None:
             return self._named
         now = self._clock()
-        for name in feeds_with_segment():
+        for name in feeds_with_segment(self._owner):
             if not is_replay(name):
                 self._seen_at[name] = now
         for name, seen_at in list(self._seen_at.items()):
@@ -122,13 +126,13 @@ class Sampler:
         return sorted(self._seen_at)
 
     def _sample_one(self, name: str) -> FeedSample:
-        where = place(name)
+        where = place(name, self._owner)
         try:
             if identity_at(where.segment) is None:  # detach: free its memory
                 raise FeedNotFoundError
             feed = self._attached.get(name)
             if feed is None:
-                feed = self._attached[name] = attach(name)
+                feed = self._attached[name] = attach(name, owner=self._owner)
             mapping = feed.current()
             return FeedSample(
                 name,

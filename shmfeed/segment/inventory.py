@@ -1,4 +1,4 @@
-"""Inventory of this user's feeds on this host: segments, unfinished ones, sockets."""
+"""Inventory of a user's feeds on this host: segments, unfinished ones, sockets."""
 
 import os
 import re
@@ -20,13 +20,13 @@ class Inventory(NamedTuple):
     foreign: list[Path]
 
 
-def take_inventory() -> Inventory:
-    """List all feeds that have a file.
+def take_inventory(owner: int | None = None) -> Inventory:
+    """List all feeds of this user, or of `owner`, that have a file.
 
     A lock file alone does not count: it outlives its feed. Raises
     UnsupportedPlatformError if live feeds cannot work here.
     """
-    where = place(_ANY)
+    where = place(_ANY, owner)
     prefix = where.segment.name.removesuffix(_ANY)
     found: dict[str, Path] = {}
     for entry in _files_in(where.segment.parent):
@@ -42,13 +42,13 @@ def take_inventory() -> Inventory:
     return Inventory(sorted(feeds), sorted(found[n] for n in found.keys() - set(feeds)))
 
 
-def feeds_with_segment() -> list[str]:
-    """Return the names of the feeds that have a segment.
+def feeds_with_segment(owner: int | None = None) -> list[str]:
+    """Return the names of the feeds of this user, or of `owner`, with a segment.
 
     Raises UnsupportedPlatformError if live feeds cannot work here.
     """
-    feeds = take_inventory().feeds
-    return [name for name in feeds if os.path.lexists(place(name).segment)]
+    feeds = take_inventory(owner).feeds
+    return [name for name in feeds if os.path.lexists(place(name, owner).segment)]
 
 
 def is_replay(feed: str) -> bool:

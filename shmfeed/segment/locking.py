@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.005
 def make_directory(directory: Path) -> None:
     """Create the feeds' directory, private to this user, if it does not exist.
 
-    Raises SegmentFormatError if it is not private.
+    Raises SegmentFormatError if others may use it.
     """
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
@@ -35,14 +35,35 @@ def make_directory(directory: Path) -> None:
 
 
 def check_directory(directory: Path) -> None:
-    """Raise FileNotFoundError, or SegmentFormatError if it is not this user's alone."""
+    """Raise FileNotFoundError, or SegmentFormatError if others may use it.
+
+    A group may look into it, as it may with the setting `group`.
+    """
     status = directory.lstat()
-    private = not stat.S_IMODE(status.st_mode) & 0o077
+    private = not status.st_mode & 0o027
     if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private):
         raise SegmentFormatError(
             f"{directory} is refused: it must be a directory of user {os.geteuid()}"
-            " with mode 0700; move it away"
+            " with mode 0700, or 0750 for a group; move it away"
         )
+
+
+def show_directory_to(directory: Path, group: int) -> None:
+    """Let a group look into the feeds' directory; its files stay this user's."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        show_to(fd, group, 0o750)
+    finally:
+        os.close(fd)
+
+
+def show_to(fd: int, group: int, mode: int) -> None:
+    """Give an open file to a group, with a mode that lets it read."""
+    status = os.fstat(fd)
+    if status.st_gid != group:
+        os.fchmod(fd, mode & ~0o077)  # never readable by the group before this one
+        os.fchown(fd, -1, group)
+    os.fchmod(fd, mode)
 
 
 class FileLock:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from shmfeed.accounts import chosen_owner
 from shmfeed.errors import (
     FeedNotFoundError,
     SegmentError,
@@ -50,10 +51,10 @@ Identity = tuple[int, int]  # of a file: its device and inode
 
 
 class Place(NamedTuple):
-    """The files of one feed of this user.
+    """The files of one feed of a user.
 
-    They do not depend on the environment: two processes with different environments
-    must find the same lock.
+    Those of a feed to write do not depend on the environment: two processes with
+    different environments must find the same lock.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Place(NamedTuple):
     directory: Path  # holds lock and socket, mode 0700
     lock: Path
     socket: Path
+    owner: int  # the user
 
     @property
     def successor(self) -> Path:
@@ -72,15 +74,15 @@ class Place(NamedTuple):
         return self.segment.with_name(self.segment.name + "~")
 
 
-def place(feed: str) -> Place:
-    """Return the files of a feed.
+def place(feed: str, owner: int | None = None) -> Place:
+    """Return the files of a feed of this user, or of `owner`.
 
     Raises BadArgumentError for a bad name, UnsupportedPlatformError where live feeds
     cannot work.
     """
     name = check_feed_name(feed)
     platform.check_platform()
-    uid = os.geteuid()
+    uid = os.geteuid() if owner is None else owner
     directory = platform.SHARED_MEMORY / f"shmfeed-{uid}"
     object_name = f"shmfeed.{uid}.{name}"
     return Place(
@@ -90,7 +92,17 @@ def place(feed: str) -> Place:
         directory,
         directory / f"{name}.lock",
         directory / f"{name}.sock",
+        uid,
     )
+
+
+def place_to_read(feed: str, owner: object = None) -> Place:
+    """Return the files of a feed to read: of `owner`, else of SHMFEED_OWNER's user.
+
+    Where neither names a user, it is a feed of this user. Raises as `place` does, and
+    BadArgumentError for a user that this host does not know.
+    """
+    return place(feed, chosen_owner(owner))
 
 
 class Mapping(NamedTuple):
@@ -105,8 +117,8 @@ def open_segment(where: Place) -> Mapping:
     """Map a feed's segment read-only.
 
     Raises FeedNotFoundError if it does not exist or is not ready, SegmentFormatError
-    for a file that is not a segment of this layout and this user, SegmentError if the
-    host is out of descriptors or memory.
+    for a file that is not a segment of this layout and the place's user, SegmentError
+    if the host is out of descriptors or memory, or this user may not read the feed.
     """
     fd = open_checked(where, os.O_RDONLY)
     try:
@@ -116,7 +128,7 @@ def open_segment(where: Place) -> Mapping:
 
 
 def open_checked(where: Place, access: int) -> int:
-    """Open the segment if it is a regular file of this user with mode 0600.
+    """Open the segment if it is a regular file of its user with mode 0600 or 0640.
 
     Return the descriptor. Raises as `open_segment`.
     """
@@ -128,6 +140,8 @@ def open_checked(where: Place, access: int) -> int:
     except OSError as error:
         if error.errno in _OUT_OF_RESOURCES:
             raise _out_of_resources(where, error) from error
+        if error.errno == errno.EACCES and where.owner != os.geteuid():
+            raise _not_readable(where) from error
         raise SegmentFormatError(
             f"{where.segment} cannot be opened as a segment: {_reason(error)}; move it"
             " away, or use another feed name"
@@ -279,12 +293,17 @@ def read_ready_word(where: Place, fd: int) -> int:
 
 def feed_not_found(where: Place) -> FeedNotFoundError:
     """Return the error for a feed that does not exist; it names the command to run."""
-    return FeedNotFoundError(
-        errno.ENOENT,
-        f"there is no feed {where.name!r} on this host; start it with"
-        f" `shmfeed run --feed {where.name} --symbols .. --resolutions ..`",
-        str(where.segment),
-    )
+    if where.owner == os.geteuid():
+        text = (
+            f"there is no feed {where.name!r} on this host; start it with"
+            f" `shmfeed run --feed {where.name} --symbols .. --resolutions ..`"
+        )
+    else:
+        text = (
+            f"user {where.owner} has no feed {where.name!r} on this host; start it as"
+            " that user, or name another owner"
+        )
+    return FeedNotFoundError(errno.ENOENT, text, str(where.segment))
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -307,18 +326,29 @@ def _check_file(where: Place, status: os.stat_result) -> None:
     problem = None
     if not stat.S_ISREG(status.st_mode):
         problem = "it is not a regular file"
-    elif status.st_uid != os.geteuid():
-        problem = f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
+    elif status.st_uid != where.owner:
+        problem = f"it belongs to user {status.st_uid}, not to {where.owner}"
     elif status.st_nlink > 1:
         problem = f"it has {status.st_nlink} names (hard links)"
-    elif stat.S_IMODE(status.st_mode) & 0o077:
+    elif status.st_mode & 0o037:
         mode = stat.S_IMODE(status.st_mode)
-        problem = f"its mode is {mode:04o}, other users may open it; it must be 0600"
+        problem = (
+            f"its mode is {mode:04o}, other users may open it; it must be 0600, or 0640"
+            " for a group that reads it"
+        )
     if problem:
         raise SegmentFormatError(
             f"{where.segment} is refused: {problem}; move it away, or use another"
             " feed name"
         )
+
+
+def _not_readable(where: Place) -> SegmentError:
+    return SegmentError(
+        f"{where.segment} belongs to user {where.owner}, and user {os.geteuid()} may"
+        " not read it: give its feeder the setting group, with a group that this user"
+        " is a member of, and log in again after a change of its groups"
+    )
 
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

@@ -22,7 +22,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from shmfeed.errors import FeedLostError, FeedNotFoundError, SegmentFormatError
+from shmfeed.accounts import group_number, may_give_to
+from shmfeed.errors import (
+    BadArgumentError,
+    FeedBusyError,
+    FeedLostError,
+    FeedNotFoundError,
+    SegmentFormatError,
+)
 from shmfeed.forks import ForkRegistry
 from shmfeed.layout import (
     H_GUARD,
@@ -37,9 +44,10 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
+from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.right import Right
 from shmfeed.memory.slots import slots_taken
-from shmfeed.memory.words import Words, fence
+from shmfeed.memory.words import Words, boot_ns, fence
 from shmfeed.segment.allocation import (
     allocation_errors,
     check_size,
@@ -55,6 +63,8 @@ from shmfeed.segment.locking import (
     lock_segment,
     make_directory,
     retire,
+    show_directory_to,
+    show_to,
     write_pid,
 )
 from shmfeed.segment.mapping import (
@@ -65,6 +75,7 @@ from shmfeed.segment.mapping import (
     map_segment,
     offset_words,
     open_checked,
+    open_segment,
     read_ready_word,
 )
 from shmfeed.segment.platform import check_platform
@@ -79,6 +90,10 @@ _MADV_WIPEONFORK = 18  # not in the module mmap
 class SegmentOwner(Right):
     """Exclusive ownership of one feed, from construction to `release`.
 
+    With `group`, its members may read the segment; without, this user alone. A reader
+    can take the lock of a segment, which is therefore not the owner's only one: one
+    that a reader has locked is replaced by a copy.
+
     `mapping` is the owned segment. `reused` says that it existed before. `previous` is
     the segment that it replaces, if any. `keeps_bars` is False if that segment's bars
     are of another identity than `rule` wants. `publish` shows the new segment to
@@ -89,22 +104,30 @@ class SegmentOwner(Right):
     `release` unlocks too.
 
     Raises FeedBusyError with the owner's pid, SegmentFullError, SegmentFormatError for
-    a file that is not a segment of this user, SegmentError if the host refuses, and
-    the errors of `rule`. No lock is held after an error.
+    a file that is not a segment of this user, SegmentError if the host refuses,
+    BadArgumentError for a group that this process is no member of, and the errors of
+    `rule`. No lock is held after an error.
     """
 
     def __init__(
-        self, where: Place, geometry: Geometry, rule: IdentityRule | None = None
+        self,
+        where: Place,
+        geometry: Geometry,
+        rule: IdentityRule | None = None,
+        group: str | None = None,
     ) -> None:
         check_platform()
         super().__init__(_private_page())
         self.where = where
+        self._group = None if group is None else _own_group(group)
         self.previous: Mapping | None = None
         self.keeps_bars = True
         self._path = where.segment  # of the owned segment, until it is published
         self._locks: list[FileLock] = []  # of the previous segment and of the owned one
         with allocation_errors(where, geometry):
             make_directory(where.directory)
+            if self._group is not None:
+                show_directory_to(where.directory, self._group)
             self._lock_file = acquire_lock_file(where)
             try:
                 write_pid(self._lock_file)
@@ -124,9 +147,7 @@ class SegmentOwner(Right):
         except FeedNotFoundError:
             return None
         try:
-            self._lock_segment(self.where.segment)
-            if identity_of(os.fstat(fd)) != self._locks[0].identity:
-                raise feed_busy(self.where, None)  # it was replaced since
+            is_locked = self._lock_unless_by_reader(fd)
             ready = read_ready_word(self.where, fd)
             mapping = self._map(fd)
             if mapping is not None:
@@ -134,7 +155,8 @@ class SegmentOwner(Right):
             if mapping is not None and mapping.words.ints[H_RETIRED] != 1:
                 if rule is not None:
                     self.keeps_bars = rule.keeps_bars(*mapping[:2])
-                if self.keeps_bars and _is_reusable(mapping, geometry):
+                if is_locked and self.keeps_bars and _is_reusable(mapping, geometry):
+                    self._set_readers()
                     return mapping
                 expel_writer(fd)
                 self.previous = mapping
@@ -146,6 +168,28 @@ class SegmentOwner(Right):
         finally:
             os.close(fd)
         return None
+
+    def _lock_unless_by_reader(self, fd: int) -> bool:
+        """Lock the segment. Return False if a reader of the group has it locked."""
+        try:
+            self._lock_segment(self.where.segment)
+        except FeedBusyError:
+            # A writer without its lock file still has its heartbeat.
+            if not os.fstat(fd).st_mode & 0o040 or _has_heartbeat(self.where):
+                raise
+            log.warning("%s is locked by a reader; replacing it", self.where.segment)
+            return False
+        if identity_of(os.fstat(fd)) != self._locks[0].identity:
+            raise feed_busy(self.where, None)  # it was replaced since
+        return True
+
+    def _set_readers(self) -> None:
+        """Let the group read the owned segment, or this user alone."""
+        fd = self._locks[-1].fileno()
+        if self._group is None:
+            os.fchmod(fd, 0o600)  # the umask may have cleared bits
+        else:
+            show_to(fd, self._group, 0o640)
 
     def _map(self, fd: int) -> Mapping | None:
         try:
@@ -167,6 +211,7 @@ class SegmentOwner(Right):
         try:
             self._path.chmod(0o600)  # the umask may have cleared bits
             self._lock_segment(self._path)
+            self._set_readers()
             # The first stream at least will have room.
             size = geometry.slot_word(1) * WORD
             reserve(self._locks[-1].fileno(), 0, size)
@@ -227,7 +272,9 @@ class SegmentOwner(Right):
         self._path.rename(self.where.segment)
         self._path = self.where.segment
         self.previous.words.ints[H_RETIRED] = 1
-        self._locks.pop(0).release()
+        for lock in self._locks[:-1]:
+            lock.release()
+        del self._locks[:-1]
 
     def _lock_segment(self, path: Path) -> None:
         self._locks.append(lock_segment(self.where, path))
@@ -316,6 +363,24 @@ class SegmentOwner(Right):
     def _unlock_segments(self) -> None:
         for lock in self._locks:
             lock.release()
+
+
+def _own_group(group: str) -> int:
+    """Return a group's number. Raise BadArgumentError if it is not this process's."""
+    number = group_number(group)
+    if not may_give_to(number):
+        raise BadArgumentError(
+            f"group is {group!r}, and user {os.geteuid()} is no member of it; the"
+            " groups of a feeder must hold the one that reads"
+        )
+    return number
+
+
+def _has_heartbeat(where: Place) -> bool:
+    try:
+        return is_alive(open_segment(where).words.ints, boot_ns())
+    except (FeedNotFoundError, SegmentFormatError):  # not ready, or damaged
+        return False
 
 
 _owners: ForkRegistry[SegmentOwner] = ForkRegistry()

@@ -45,6 +45,10 @@ class SettingsArguments(TypedDict, total=False):
     """
     max_streams: int | None
     """Capacity of the feed in streams; none: twice the subscribed, at least 16."""
+    group: str | int | None
+    """Group whose members may read the feed, as readers that name its owner; none:
+    this user alone.
+    """
     allow_insecure: bool | None
     """Permit ws:// beyond this host."""
     proxy: str | None

@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history: int = 1000
     guard: int | None = None
     max_streams: int | None = None
+    group: str | None = None
     allow_insecure: bool = False
     proxy: str | None = None
     proxy_password_file: str | None = None

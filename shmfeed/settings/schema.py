@@ -8,6 +8,7 @@ import difflib
 import importlib.util
 from typing import NamedTuple
 
+from shmfeed.accounts import check_group
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import backfill, certificates, endpoint, headers
@@ -242,6 +243,13 @@ SETTINGS: dict[str, Setting] = {
         MAX_STREAMS,
         "capacity of the feed in streams",
         none="twice the subscribed, at least 16",
+    ),
+    "group": text_setting(
+        "the name or the number of a group",
+        check_group,
+        "group whose members may read the feed, as readers that name its owner",
+        none="this user alone",
+        annotation="str | int",
     ),
     "allow_insecure": flag("permit ws:// beyond this host"),
     "proxy": text_setting(

@@ -156,7 +156,7 @@ def test_a_feed_that_is_removed_while_listing_is_left_out(
     where = place(feed_name)
     create(feed_name, max_streams=1, history=16).close()
 
-    monkeypatch.setattr("shmfeed.listing.feeds_with_segment", lambda: [feed_name])
+    monkeypatch.setattr("shmfeed.listing.feeds_with_segment", lambda _: [feed_name])
     where.segment.unlink()
     assert list_feeds() == []
 

@@ -3,8 +3,18 @@
 import os
 
 import pytest
+from support.users import FEEDER, GROUP, OTHER_GROUP, READER, result_as
 
-from shmfeed.doctor.permissions import check_config_file, check_directory, check_files
+import shmfeed
+from shmfeed.doctor.permissions import (
+    check_config_file,
+    check_directory,
+    check_files,
+    check_group,
+    check_owner,
+)
+
+pytest_plugins = ["support.users_fixture"]
 
 CANARY = "s3cr3t-canary"
 
@@ -13,6 +23,8 @@ def test_the_directory_must_be_private(tmp_path) -> None:
     path = tmp_path / "feeds"
     assert check_directory(path).level == "ok"
     path.mkdir(mode=0o700)
+    assert check_directory(path).level == "ok"
+    path.chmod(0o750)  # for a group
     assert check_directory(path).level == "ok"
     path.chmod(0o755)
     found = check_directory(path)
@@ -77,3 +89,28 @@ def test_a_config_file_that_cannot_be_read(tmp_path) -> None:
     assert "No such file" in check_config_file(tmp_path / "a.toml").found
     (tmp_path / "a.toml").write_text("=")
     assert "is not well-formed toml" in check_config_file(tmp_path / "a.toml").found
+
+
+def test_a_group_must_be_one_of_the_feeders(other_users) -> None:
+    def levels() -> list[list[str]]:
+        groups = (None, str(GROUP), str(OTHER_GROUP))
+        return [[one.level for one in check_group(group)] for group in groups]
+
+    assert result_as(FEEDER, [GROUP], levels) == [[], ["ok"], ["problem"]]
+
+
+def test_the_owners_feeds_must_be_readable(other_users, feed_name) -> None:
+    def create(name: str, group: str | None) -> None:
+        shmfeed.create(name, 10, 16, 1, group=group).close()
+
+    def levels() -> list[list[str]]:
+        owners = ("", str(FEEDER), "no-such-user")
+        return [
+            [one.level for one in check_owner({"SHMFEED_OWNER": owner})]
+            for owner in owners
+        ]
+
+    result_as(FEEDER, [GROUP], create, feed_name, str(GROUP))
+    result_as(FEEDER, [GROUP], create, f"{feed_name}2", None)
+    found = result_as(READER, [GROUP], levels)
+    assert found == [[], ["ok", "problem"], ["problem"]]

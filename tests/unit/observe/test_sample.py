@@ -180,7 +180,7 @@ class TestSharing:
         self, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(sample_module, "place", lambda _: 1 / 0)
+            patched.setattr(sample_module, "place", lambda *_: 1 / 0)
             for _ in range(2):
                 with pytest.raises(ZeroDivisionError):
                     sampler.sample()

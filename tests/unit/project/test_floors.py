@@ -37,8 +37,8 @@ ROOMS = {
     "ground": Room(
         0,
         "shmfeed shmfeed._version shmfeed.c_headers shmfeed.errors shmfeed.text"
-        " shmfeed.forks shmfeed.child_modules shmfeed.validation shmfeed.bar"
-        " shmfeed.bar_files shmfeed.identity shmfeed.whole_file",
+        " shmfeed.forks shmfeed.accounts shmfeed.child_modules shmfeed.validation"
+        " shmfeed.bar shmfeed.bar_files shmfeed.identity shmfeed.whole_file",
     ),
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),

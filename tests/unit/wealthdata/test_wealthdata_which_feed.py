@@ -1,10 +1,11 @@
 """The feed that a read is of: the call's, else the chosen one; and `use`."""
 
 import os
+import pwd
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.forks import Fork
@@ -274,21 +275,26 @@ def test_a_refused_argument_of_use_changes_no_choice(
     assert choices.current_choices() is before
 
 
-def test_the_feeds_of_another_user_are_not_read(
+def test_an_owner_is_a_user_of_this_host(
     two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = str(os.geteuid())
-    wealthdata.use(owner=own)
-    assert prices() == {ONE}
-    for owner in ("another-user", "", 0, b"0"):
-        with pytest.raises(BadArgumentError, match=f"owner is .*one of: {own}"):
-            wealthdata.use(owner=owner)
+    own = os.geteuid()
+    for owner in (own, str(own), pwd.getpwuid(own).pw_name):
+        wealthdata.use(owner=owner)
+        assert choices.current_choices().owner == own
+        assert prices() == {ONE}
+    for unknown in ("another-user", "", b"0", True, -1, 1 << 32, 1.0):
+        with pytest.raises(BadArgumentError, match=r"owner is .*the number of a user"):
+            wealthdata.use(owner=cast("str", unknown))
+    wealthdata.use(owner=own + 1)  # who has no such feed
+    with pytest.raises(NoDataError, match=f"user {own + 1} has no feed"):
+        prices()
     choices.forget_choices()
     wealthdata.use(feed=two[0])
     monkeypatch.setenv("SHMFEED_OWNER", "another-user")
     with pytest.raises(BadArgumentError, match="SHMFEED_OWNER is 'another-user'"):
         prices()
-    monkeypatch.setenv("SHMFEED_OWNER", own)
+    monkeypatch.setenv("SHMFEED_OWNER", str(own))
     assert prices() == {ONE}
 
 
