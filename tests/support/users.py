@@ -12,8 +12,9 @@ from typing import Any
 
 from support import forks
 
-FEEDER, READER, STRANGER = 54_321, 54_322, 54_323  # users of no program here
-GROUP, OTHER_GROUP = 54_331, 54_332
+# Users of no program here, and of no other process of the tests.
+_FIRST = 20_000 + os.getpid() % 4_000 * 10
+FEEDER, READER, STRANGER, GROUP, OTHER_GROUP = range(_FIRST, _FIRST + 5)
 _PACKAGES = ("shmfeed", "shmfeed.cli", "wealthdata")
 
 
