@@ -44,7 +44,7 @@ class AttachedFeed:
         self.number = number
         self.expect = expect
         self.owner = owner
-        is_replay = stand_ins() is not None  # of this user, whoever owns the live feed
+        is_replay = stand_ins() is not None  # of this user
         # No reference to this object: a cycle would keep a segment that is let go.
         self._feed = attach_accepted(
             segment_of(binding.name),

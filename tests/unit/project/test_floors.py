@@ -127,7 +127,7 @@ class TestThisProject:
         }
         reading = ("bar", "cuts", "errors", "feed", "health", "text", "validation")
         waiting = ("spinning", "venue_time", "waiting")
-        others = ("accepted_feeder", "forks", "identity", "listing")
+        others = ("accepted_feeder", "accounts", "forks", "identity", "listing")
         assert used <= {f"shmfeed.{name}" for name in (*reading, *waiting, *others)}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:
