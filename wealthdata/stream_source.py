@@ -1,6 +1,6 @@
 """The source of one stream's bars: its ring, or the ring that it is rolled up from."""
 
-from shmfeed.bar import BACKFILLED, Timeframe, stale_after
+from shmfeed.bar import BACKFILLED, StreamKey, Timeframe, stale_after
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, silence
@@ -44,6 +44,13 @@ class StreamSource:
             self.rolled, self.ring = found, found.source
         else:
             self.ring = found
+
+    @property
+    def source_key(self) -> StreamKey:
+        """The stream whose bars close its bars: its own, or the one it is made of."""
+        if self.rolled is not None and self.ring is not None:
+            return self.ring.symbol, self.ring.timeframe
+        return self.id[1], self.timeframe
 
     def lose(self, error: StreamNotFoundError) -> None:
         """Note that the feed no longer carries the stream."""

@@ -40,8 +40,9 @@ class Playback:
 
     Attributes:
         now: The time of the recording, in seconds UTC.
-        has_changed: True if closed rows have changed since it was set to False.
-        has_reconnected: The same of connections that began or ended.
+        changed: The streams whose closed rows have changed since it was cleared.
+        has_reconnected: True if a connection has begun or ended since it was set to
+            False.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class Playback:
         has_history: bool,
     ) -> None:
         self.now = begin
-        self.has_changed = self.has_reconnected = False
+        self.changed: set[StreamKey] = set()
+        self.has_reconnected = False
         self._writer, self._codec = writer, codec
         self._connections: dict[int, frozenset[StreamKey]] = {}
         self._history: RecordedHistory | None = None
@@ -93,12 +95,12 @@ class Playback:
 
     def record(
         self,
-        rows: Sequence[RecordedRow],  # noqa: ARG002 # the intake's recorder
-        now: float,  # noqa: ARG002
+        rows: Sequence[RecordedRow],
+        now: float,  # noqa: ARG002 # the intake's recorder
         published: int,  # noqa: ARG002
     ) -> None:
         """Note that closed rows have changed."""
-        self.has_changed = True
+        self.changed.update(row[0] for row in rows)
 
     @property
     def venue_now(self) -> int:

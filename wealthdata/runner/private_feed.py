@@ -32,11 +32,11 @@ class Moment(NamedTuple):
     """The changes of a feed that a player has made.
 
     Attributes:
-        has_rows: True if closed rows came or changed.
+        streams: Those whose closed rows came or changed.
         has_reconnected: True if a recorded connection began or ended.
     """
 
-    has_rows: bool
+    streams: Collection[StreamKey]
     has_reconnected: bool
 
 

@@ -24,7 +24,7 @@ from wealthdata.attachment import attached_feed, detach, selected_feed
 from wealthdata.bar_history import BarHistory
 from wealthdata.carried import list_of, nearest
 from wealthdata.choices import use
-from wealthdata.events import Closed, Health
+from wealthdata.events import Closed
 from wealthdata.followed_stream import FollowedStream
 from wealthdata.handed import current_record
 from wealthdata.rollup import SOURCES
@@ -33,6 +33,7 @@ from wealthdata.runner.feed_files import files_by_feed, split_feed
 from wealthdata.runner.private_feed import Moment, PrivateFeed
 from wealthdata.runner.replayed_bars import BarPlayer
 from wealthdata.runner.replayed_frames import FramePlayer
+from wealthdata.runner.replayed_streams import ReplayedStreams
 from wealthdata.runner.report import tell, tell_shortages
 from wealthdata.runner.step_assembly import StepAssembly, ignore_behind
 from wealthdata.runner.steps import Event, RunRequest, Step
@@ -111,7 +112,6 @@ class ReplayMode:
         }
         self.start = min(player.start for player in self._players.values())
         self._stack = ExitStack()
-        self._lived: set[tuple[str, str]] = set()  # the streams that were live once
         self._begun: tuple[float, float] | None = None  # recorded, and here
 
     def _player(self, path: str, symbols: Sequence[str]) -> _Player:
@@ -147,32 +147,20 @@ class ReplayMode:
 
     def steps(self) -> Iterator[Step | Event]:
         """Yield each step, and each event of its streams, in the recorded order."""
-        request, record = self._request, current_record()
-        streams = self._followed()
+        request = self._request
+        streams = ReplayedStreams(self._followed(), current_record(), self.start)
         grace = max(player.grace for player in self._players.values())
         assembly = StepAssembly(
             request.symbols, request.timeframes, grace, after=self.start
         )
-        for stream in streams:
-            record.followed.pop(stream.id, None)  # of an earlier replay
-            stream.begin(record, self.start)
-        for moment, now in self._moments(assembly):
-            for stream, event in _events(streams, moment):
-                stream.hand_over(event, record)
+        for feed, moment, now in self._moments(assembly):
+            for event in streams.hand_over(feed, moment):
                 if isinstance(event, Closed):
                     assembly.add(event, now)
-                elif not isinstance(event, Health) or self._is_change(event):
+                else:
                     yield event
             while (step := assembly.take(self._next_due()[0])) is not None:
                 yield step
-
-    def _is_change(self, event: Health) -> bool:
-        """Return True unless the stream is still on its way to its first `live`."""
-        stream = event.symbol, event.timeframe
-        if event.new == "live" and stream not in self._lived:
-            self._lived.add(stream)
-            return False
-        return stream in self._lived
 
     def _followed(self) -> list[FollowedStream]:
         found = []
@@ -185,25 +173,27 @@ class ReplayMode:
         tell_shortages(found)
         return found
 
-    def _next_due(self) -> tuple[float, _Player | None]:
-        due: tuple[float, _Player | None] = math.inf, None
-        for player in self._players.values():
+    def _next_due(self) -> tuple[float, str | None]:
+        """Return the time of what is due next, and its feed; None at the end."""
+        due: tuple[float, str | None] = math.inf, None
+        for name, player in self._players.items():
             if player.due is not None and player.due < due[0]:
-                due = player.due, player
+                due = player.due, name
         return due
 
-    def _moments(self, assembly: StepAssembly) -> Iterator[tuple[Moment, float]]:
-        """Yield what each advance has changed, and its time in seconds UTC."""
+    def _moments(self, assembly: StepAssembly) -> Iterator[tuple[str, Moment, float]]:
+        """Yield the feed and changes of each advance, and its time in seconds UTC."""
         while True:
-            due, player = self._next_due()
-            if player is None:
+            due, name = self._next_due()
+            if name is None:
                 return
             self._wait_until(due)
             limit = due
             if self._speed == math.inf and len(self._players) == 1:
                 limit = assembly.deadline
+            player = self._players[name]
             moment = player.advance(limit)
-            yield moment, player.now
+            yield name, moment, player.now
 
     def _wait_until(self, due: float) -> None:
         if self._speed == math.inf:
@@ -214,24 +204,6 @@ class ReplayMode:
         left = (due - recorded) / self._speed - (time.monotonic() - here)
         if left > 0:
             time.sleep(left)
-
-
-def _events(
-    streams: Sequence[FollowedStream], moment: Moment
-) -> list[tuple[FollowedStream, Event | Closed]]:
-    """Return the events that a moment has brought, in the order of `follow`."""
-    found: list[tuple[FollowedStream, Event | Closed]] = []
-    if moment.has_rows or moment.has_reconnected:
-        found = [(stream, event) for stream in streams for event in stream.look()]
-    if not moment.has_reconnected:
-        # By this host's clock a stream may be quiet while a handler runs.
-        found = [
-            (stream, event)
-            for stream, event in found
-            if not isinstance(event, Health) or event.new == "live"
-        ]
-    found.sort(key=lambda one: one[0].instant(one[1]))
-    return found
 
 
 def _settings() -> Settings:

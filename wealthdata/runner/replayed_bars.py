@@ -69,12 +69,14 @@ class BarPlayer:
         row: _Row | None = self._next
         now = self._next.close_time
         self.now = now / 1000
+        streams = set()
         with self.feed.writing():
             while row is not None and row.close_time == now:
                 self._rings[row.stream].append(*row.values)
+                streams.add(self.streams[row.stream])
                 self._next = row = next(self._rows, None)
         self.feed.set_time(now)
-        return Moment(has_rows=True, has_reconnected=False)
+        return Moment(streams, has_reconnected=False)
 
 
 def _rows(

@@ -177,17 +177,18 @@ class FramePlayer:
         """
         playback = self._playback
         assert playback is not None  # noqa: S101 # it has begun
-        playback.has_changed = playback.has_reconnected = False
+        playback.changed.clear()
+        playback.has_reconnected = False
         with self.feed.writing():
             self._play_next(playback)
-            while not (playback.has_changed or playback.has_reconnected):
+            while not (playback.changed or playback.has_reconnected):
                 due = self.due
                 if due is None or due > limit:
                     break
                 self._play_next(playback)
         self.now = playback.now
         self.feed.set_time(playback.venue_now)
-        return Moment(playback.has_changed, playback.has_reconnected)
+        return Moment(frozenset(playback.changed), playback.has_reconnected)
 
     def _play_next(self, playback: Playback) -> None:
         event = self._next

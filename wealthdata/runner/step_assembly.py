@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from shmfeed.bar import Timeframe
+from shmfeed.bar import FREE_PHASE, Timeframe
 from shmfeed.errors import BehindWarning
 from wealthdata.awaited_stream import ends_at
 from wealthdata.events import Closed
@@ -59,6 +59,8 @@ class StepAssembly:
         self._bars: dict[int, dict[_Key, Closed]] = {}
         self._begun: dict[int, float] = {}
         self._newest: dict[_Key, int] = {}
+        keys = [(timeframe, symbol) for timeframe in timeframes for symbol in symbols]
+        self._places = {key: place for place, key in enumerate(keys)}
 
     @property
     def last(self) -> int:
@@ -93,27 +95,30 @@ class StepAssembly:
             return None
         time = self._times[0]
         bars = self._bars[time]
-        lacking = [
-            key
-            for timeframe in self._timeframes
-            for symbol in self._symbols
-            if (key := (timeframe, symbol)) not in bars and self._closes(key, time)
-        ]
+        lacking = [] if len(bars) == len(self._places) else self._lacking(time, bars)
         if now <= self.deadline and any(self._is_awaited(key, time) for key in lacking):
             return None
         heapq.heappop(self._times)
         del self._bars[time], self._begun[time]
         self._last = time
-        closed = [
-            bars[timeframe, symbol]
-            for timeframe in self._timeframes
-            for symbol in self._symbols
-            if (timeframe, symbol) in bars
-        ]
+        closed = [bars[key] for key in sorted(bars, key=self._places.__getitem__)]
         missing = {symbol for _, symbol in lacking}
-        return Step(
-            time, tuple(closed), tuple(s for s in self._symbols if s in missing)
-        )
+        in_order = [symbol for symbol in self._symbols if missing and symbol in missing]
+        return Step(time, tuple(closed), tuple(in_order))
+
+    def _lacking(self, time: int, bars: dict[_Key, Closed]) -> list[_Key]:
+        """Return the streams that close a bar at this time and are not among these."""
+        found = []
+        for timeframe in self._timeframes:
+            is_own = timeframe == FREE_PHASE  # each symbol has a grid of its own
+            if is_own or ends_at(time, timeframe, None):
+                found += [
+                    key
+                    for symbol in self._symbols
+                    if (key := (timeframe, symbol)) not in bars
+                    and (not is_own or self._closes(key, time))
+                ]
+        return found
 
     def _closes(self, key: _Key, time: int) -> bool:
         return ends_at(time, key[0], self._newest.get(key))

@@ -19,6 +19,7 @@ from shmfeed.segment import removal
 from shmfeed.segment.mapping import place
 from wealthdata.attachment import detach
 from wealthdata.events import Gap
+from wealthdata.followed_stream import FollowedStream
 from wealthdata.runner.replay import ReplayMode
 from wealthdata.runner.steps import RunRequest
 from wealthdata.stand_ins import stand_ins
@@ -114,6 +115,29 @@ def test_several_timeframes_step_together(tmp_path):
     assert seen[START + 5 * MINUTE].closes == [("AAA", "1m"), ("AAA", "5m")]
     assert seen[START + 6 * MINUTE].closes == [("AAA", "1m")]
     assert len(seen) == 10
+
+
+def test_the_streams_of_a_moment_alone_are_looked_at(tmp_path, monkeypatch):
+    looks = []
+    look = FollowedStream.look
+
+    def count_and_look(stream):
+        looks.append(stream.id)
+        return look(stream)
+
+    monkeypatch.setattr(FollowedStream, "look", count_and_look)
+    symbols = tuple(f"S{number:02}" for number in range(30))
+    path = write_bars(
+        tmp_path / "b.csv",
+        {
+            (symbol, "1m"): [make_bar(n) for n in range(60) if n % 30 == place]
+            for place, symbol in enumerate(symbols)
+        },
+    )
+    with ReplayMode(RunRequest(symbols, ("1m",)), path) as mode:
+        steps = [item for item in mode.steps() if not isinstance(item, Gap)]
+    assert [one.closed[0].symbol for one in steps] == [*symbols, *symbols]
+    assert len(looks) == 60
 
 
 def test_a_second_replay_begins_anew(two):
