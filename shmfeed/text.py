@@ -18,7 +18,8 @@ def repr_short(value: object) -> str:
     try:
         return _REPR.repr(value)
     except Exception:  # noqa: BLE001 # an int of too many digits, a foreign __repr__
-        return f"a {type(value).__name__}"
+        name = type(value).__name__
+        return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def shorten(text: str, limit: int = 600) -> str:

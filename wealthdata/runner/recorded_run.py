@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.text import one_line, repr_short
+from shmfeed.text import printable, repr_short
+from wealthdata.runner.recorded_lines import check_header, check_line
 from wealthdata.runner.recording import FORMAT, VERSION
 
 BarValues = tuple[float | None, ...]  # open, high, low, close, volume
@@ -117,13 +118,14 @@ def read_recording(path: str | Path) -> RecordedRun:
         if end is not None:
             raise _damaged(path, number, "it follows the line that ends the recording")
         try:
-            if line.get("end") is True:
-                end = {name: int(line[name]) for name in ("first", "last")}
-            else:
-                kind = undecided if line.get("undecided") is True else decisions
-                kind.append(_decision(number, line, streams))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path, number, _fault(error)) from None
+            checked = check_line(line)
+        except ValueError as error:
+            raise _damaged(path, number, str(error)) from None
+        if checked.get("end"):
+            end = {name: checked[name] for name in ("first", "last")}
+        else:
+            kind = undecided if checked.get("undecided") else decisions
+            kind.append(_decision(number, checked, streams))
     times = [decision.time for decision in decisions] or [0]
     first, last = (end["first"], end["last"]) if end else (min(times), max(times))
     return RecordedRun(
@@ -157,13 +159,6 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
-def _fault(error: Exception) -> str:
-    """Return in words what a line lacks, or which value of it cannot be used."""
-    if isinstance(error, KeyError):
-        return f"it lacks {error.args[0]!r}"
-    return f"it has a value of another kind: {one_line(str(error), 200)}"
-
-
 def _damaged(path: Path, line: int, reason: str) -> BadArgumentError:
     if line == 1:
         return BadArgumentError(
@@ -184,13 +179,13 @@ def _check_header(path: Path, header: Any) -> tuple[Strategy, ...]:
             f" this package reads version {VERSION}"
         )
     try:
-        for name in ("frequency", "mode"):
-            str.__len__(header[name])
-        list.__len__(header["symbols"])
-        strategies = header["strategies"]
-        return tuple(Strategy(each["file"], each["digest"]) for each in strategies)
-    except (KeyError, TypeError) as error:
-        raise _damaged(path, 1, _fault(error)) from None
+        check_header(header)
+    except ValueError as error:
+        raise _damaged(path, 1, str(error)) from None
+    return tuple(
+        Strategy(printable(each["file"]), each["digest"])
+        for each in header["strategies"]
+    )
 
 
 def _decision(
@@ -200,13 +195,14 @@ def _decision(
         _receipt((number, at), each, streams)
         for at, each in enumerate(line["receipts"])
     ]
+    strategy = line["strategy"]
     return RecordedDecision(
         number,
-        int(line["time"]),
-        line["strategy"],
-        None if line.get("undecided") is True else line["what"],
+        line["time"],
+        None if strategy is None else printable(strategy),
+        line.get("what"),
         tuple(receipts),
-        int(line.get("truncated", 0)),
+        line.get("truncated", 0),
     )
 
 
@@ -216,7 +212,7 @@ def _receipt(
     stream = told["feed"], told["symbol"], told["timeframe"]
     versions = streams.setdefault(stream, _Versions())
     versions.add(place, told.get("bars", []))
-    first, last = int(told["first"]), int(told["last"])
+    first, last = told["first"], told["last"]
     without = set(told.get("without", ()))
     forming = told.get("forming")
 

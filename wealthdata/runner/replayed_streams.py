@@ -23,7 +23,7 @@ class ReplayedStreams:
     Args:
         streams: The streams, each with its ring.
         record: The task's record.
-        start: The begin of the recording, ms UTC.
+        start: The time at which the recording begins, ms UTC.
     """
 
     def __init__(

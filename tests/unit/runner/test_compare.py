@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +368,76 @@ def test_files_that_cannot_be_read_exit_with_2(compared: Compared) -> None:
             assert code == 2
             assert message in text
             assert text.startswith("error: ")
+
+
+LINES = [0, 1, -2, -1]  # the header, decisions, the end
+WRONG: list[Any] = [None, [], {}, "\ud800", -1, 1e300, 10**30, True, [1], [[1, 2]]]
+GONE = object()
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the place of each value within a value."""
+    if not isinstance(value, dict | list):
+        return
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield (*place, key)
+        yield from places(value[key], (*place, key))
+
+
+def spoil(lines: list[str], number: int, place: tuple[Any, ...], value: Any) -> str:
+    """Return the lines, with another value at a place, or without it."""
+    changed = json.loads(lines[number])
+    within = changed
+    for key in place[:-1]:
+        within = within[key]
+    if value is GONE:
+        del within[place[-1]]
+    else:
+        within[place[-1]] = value
+    text = [*lines]
+    text[number] = json.dumps(changed)
+    return "\n".join(text) + "\n"
+
+
+def test_a_line_with_any_other_value_is_compared_or_named(compared: Compared) -> None:
+    a = compared.write("a", usual())
+    lines = Path(a).read_text().splitlines()
+    spoilt = compared._folder / "spoilt.jsonl"
+    codes = set()
+    for number in LINES:
+        for place in places(json.loads(lines[number])):
+            for value in (GONE, *WRONG):
+                spoilt.write_text(spoil(lines, number, place, value))
+                code, text = compared.files(a, str(spoilt))
+                assert text.encode()
+                codes.add(code)
+                line = f"line {number % len(lines) + 1} is damaged: "
+                if code == 2 and number:
+                    named = line in text and "another kind" not in text
+                    assert named or "no close time in common" in text, (place, text)
+    assert codes == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("what",), GONE, "it lacks 'what'"),
+        (("receipts", 0, "rows"), GONE, "it lacks 'receipts[0].rows'"),
+        (("time",), "x", "time is 'x'; it must be an int of ms UTC"),
+        (("receipts", 0, "first"), 1.5, "receipts[0].first is 1.5; it must be an int"),
+        (("receipts",), 3, "receipts is 3; it must be a list of receipts"),
+    ],
+)
+def test_a_damaged_line_is_named_with_what_it_must_be(
+    compared: Compared, place: tuple[Any, ...], value: Any, words: str
+) -> None:
+    a = compared.write("a", usual())
+    lines = Path(a).read_text().splitlines()
+    spoilt = compared._folder / "spoilt.jsonl"
+    spoilt.write_text(spoil(lines, 1, place, value))
+    code, text = compared.files(a, str(spoilt))
+    assert code == 2
+    assert f"{spoilt}, line 2 is damaged: {words}" in text
 
 
 def test_json(compared: Compared) -> None:
