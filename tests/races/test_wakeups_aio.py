@@ -1,19 +1,25 @@
-"""No wake-up of a task is lost: a process with an event loop, in lockstep."""
+"""No wake-up of a task is lost: a process with an event loop, in lockstep.
+
+A task that was off the CPU for long has lost no wake-up. One was lost where the wait
+thread has slept until its deadline for a task whose bar had closed long before.
+"""
 
 import asyncio
+import itertools
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from lockstep import HAS, PIECE_NS, OverError, judge, look, run, symbol
+from lockstep import AT, CLOSED, HAS, PIECE_NS, OverError, judge, look, run, symbol
 from support import forks, payload
 
 from shmfeed import aio
 from shmfeed.feed import Ring, attach
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.words import Words
-from shmfeed.waiting import WaitSet, load_key, wait_any
+from shmfeed.waiting import WaitEntry, WaitSet, load_key, wait_any
 
 BARS = int(10_000 * forks.SCALE)
 FEWER = BARS // 10
@@ -26,7 +32,7 @@ def add_slowly(words: Words, waiter: aio._Waiter) -> None:
     ADD(words, waiter)
 
 
-ADD = aio._threads.add
+ADD, WAKE = aio._threads.add, aio._Waiter.wake
 
 
 async def sleep_without_second_check(wait_set: WaitSet[Ring]) -> None:
@@ -41,13 +47,34 @@ def load_key_late(self: aio._WaitThread) -> None:
     """Load the key after the counts were checked: a control."""
     while aio._threads.is_needed(self):
         self._wake(aio._threads.waiters(self), self._is_recheck_due(True))
-        wait_any([(self.words, load_key(self.words), ALL_BITS)], PIECE_NS)
+        aio.wait_any([(self.words, load_key(self.words), ALL_BITS)], PIECE_NS)
+
+
+class Sleeps:
+    """The sleeps of the wait thread: a stand-in for the `wait_any` that it calls.
+
+    Attributes:
+        begun: The time at which the last one began that has ended at its deadline
+            although a task waited, in ns; 0 without one.
+    """
+
+    begun = 0
+
+    def wait_any(self, entries: Sequence[WaitEntry], timeout_ns: int) -> bool:
+        begun = time.monotonic_ns()
+        is_notified = wait_any(entries, timeout_ns)
+        threads = list(aio._threads._all.values())
+        if not is_notified and any(map(aio._threads.waiters, threads)):
+            self.begun = begun
+        return is_notified
 
 
 def follow(
     name: str, board: memoryview, bars: int, which: int, mutate=lambda: None
 ) -> Counter:
     tally: Counter = Counter()
+    sleeps = Sleeps()
+    aio.wait_any = sleeps.wait_any
     mutate()
 
     async def main(ring: Ring) -> None:
@@ -58,7 +85,13 @@ def follow(
             found = await aio.wait_ring(ring, count, 30)
             assert found == count + 1
             # The wait thread's sleep may have begun before.
-            look(board, which, count, begun, PIECE_NS // 2, tally)
+            slept_through = (
+                sleeps.begun + PIECE_NS > begun
+                and board[CLOSED + which] > count
+                and board[AT + which] < sleeps.begun + 3 * PIECE_NS // 4
+            )
+            least = PIECE_NS // 2 if slept_through else time.monotonic_ns()
+            look(board, which, count, begun, least, tally)
             count = found
         board[HAS + which] = count + 1
 
@@ -81,6 +114,22 @@ def test_a_task_that_joins_slowly_checks_again(feed_name: str, seed: int) -> Non
         aio._threads.add = add_slowly
 
     judge(run(feed_name, seed, FEWER, [partial(follow, mutate=mutate)]), FEWER)
+
+
+def test_a_task_that_is_off_the_cpu_has_lost_no_wake_up(
+    feed_name: str, seed: int
+) -> None:
+    wakes = itertools.count(1)
+
+    def mutate() -> None:
+        aio._Waiter.wake = wake_late
+
+    def wake_late(self: aio._Waiter) -> None:
+        if next(wakes) % 50 == 0:
+            time.sleep(PIECE_NS * 0.6e-9)
+        WAKE(self)
+
+    judge(run(feed_name, seed, 200, [partial(follow, mutate=mutate)]), 200)
 
 
 def test_without_the_second_check_wake_ups_are_lost(feed_name: str, seed: int) -> None:
