@@ -22,6 +22,7 @@ DEFAULT_FEED = "default"
 FEED_VARIABLE = "SHMFEED_FEED"
 NO_FEED = "off"  # as FEED_VARIABLE: strategies read contexts only, as in a backtest
 BACKTEST_VARIABLE = "SHMFEED_BACKTEST"  # a backtest marks its processes with it
+REPLAY_VARIABLE = "SHMFEED_REPLAY"  # the segments that stand in for feeds
 
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,47}")
 _SYMBOL_LINES = re.compile(rf"(?:{_SYMBOL.pattern}\n)*+")

@@ -3,6 +3,7 @@
 from shmfeed.errors import BadArgumentError, FeedChangedError
 from shmfeed.identity import FeedIdentity, make_identity
 from shmfeed.text import repr_short
+from wealthdata.stand_ins import stand_ins
 
 _PARTS = (2, 3)
 _NONE = "none, as rows that shmfeed.create has written"
@@ -36,6 +37,15 @@ def meets(found: FeedIdentity | None, expect: str) -> bool:
     return not venues or not set(wanted.venues).isdisjoint(found.venues)
 
 
+def _advice(found: FeedIdentity | None) -> str:
+    if found is None and stand_ins() is not None:
+        return (
+            "a replay of a file of bars knows of no venue: replay recorded frames, or"
+            " expect an identity only where context.run_params.type is 'live'"
+        )
+    return "read another feed, or expect this identity"
+
+
 class Binding:
     """The identity of a feed that this process has read first.
 
@@ -56,8 +66,7 @@ class Binding:
             raise FeedChangedError(
                 f"feed {self.name!r} has the identity {found or _NONE}, and this"
                 f" process expects {expect}, by wealthdata.use(expect=...) or"
-                " SHMFEED_EXPECT: no bar of it was read; read another feed, or expect"
-                " this identity"
+                f" SHMFEED_EXPECT: no bar of it was read; {_advice(found)}"
             )
         if found is None:
             first = self._first.get("")

@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 
 from shmfeed.errors import ContextError, FeedNotFoundError
+from shmfeed.validation import REPLAY_VARIABLE
 
-VARIABLE = "SHMFEED_REPLAY"  # FEED=SEGMENT, comma-separated
+VARIABLE = REPLAY_VARIABLE  # FEED=SEGMENT, comma-separated
 
 
 def stand_ins() -> dict[str, str] | None:

@@ -10,6 +10,7 @@ from shmfeed.text import repr_short
 from shmfeed.validation import (
     BACKTEST_VARIABLE,
     FEED_VARIABLE,
+    REPLAY_VARIABLE,
     check_switch,
     marks_backtest,
     names_no_feed,
@@ -40,19 +41,12 @@ def accepted_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _check_variable(variable: str, text: str) -> Finding | None:
     name = f"environment {variable}"
-    if variable == FEED_VARIABLE and names_no_feed(text):
+    read = _read_instead(variable, text)
+    if read is not None:
         return note(
             name,
-            f"is {text!r}; strategies with this environment read no feed, as in a"
-            " backtest",
+            f"is {repr_short(text)}; strategies with this environment {read}",
             f"unset {variable} where live strategies or feeders run",
-        )
-    if variable == BACKTEST_VARIABLE and marks_backtest(text):
-        return note(
-            name,
-            f"is {repr_short(text)}; strategies with this environment belong to a"
-            " backtest and read no feed",
-            f"unset {variable} where live strategies run",
         )
     if variable == _COPY and not _is_yes_or_no(text):
         return problem(
@@ -72,6 +66,17 @@ def _check_variable(variable: str, text: str) -> Finding | None:
         return None
     near = near_miss(variable) or nearest(variable, list(VARIABLES))
     return note(name, f"is not a setting and is ignored; did you mean {near}?")
+
+
+def _read_instead(variable: str, text: str) -> str | None:
+    """Return what strategies read that read no live bar for this variable, in words."""
+    if variable == FEED_VARIABLE and names_no_feed(text):
+        return "read no feed, as in a backtest"
+    if variable == BACKTEST_VARIABLE and marks_backtest(text):
+        return "belong to a backtest and read no feed"
+    if variable == REPLAY_VARIABLE and text:
+        return "read the bars of a replay, and no other feed"
+    return None
 
 
 def _is_yes_or_no(text: str) -> bool:

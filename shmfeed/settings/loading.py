@@ -28,7 +28,7 @@ from shmfeed.settings.schema import (
     parse_setting,
 )
 from shmfeed.text import repr_short
-from shmfeed.validation import BACKTEST_VARIABLE
+from shmfeed.validation import BACKTEST_VARIABLE, REPLAY_VARIABLE
 
 CONFIG_FILE = "config_file"
 MAX_BYTES = 1 << 20
@@ -37,6 +37,7 @@ _PREFIX = "SHMFEED_"
 _RESERVED = frozenset(
     {
         BACKTEST_VARIABLE,
+        REPLAY_VARIABLE,
         "SHMFEED_BUILD_EXTENSION",
         "SHMFEED_COPY",
         "SHMFEED_EXPECT",

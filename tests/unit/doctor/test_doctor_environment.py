@@ -4,6 +4,7 @@ import pytest
 
 from shmfeed.doctor.environment import accepted_variables, check_environment
 from shmfeed.errors import BadArgumentError
+from shmfeed.settings.loading import from_env
 from wealthdata.choices import current_choices
 
 CANARY = "s3cr3t-canary"
@@ -74,3 +75,9 @@ def test_a_copy_variable_is_judged_as_a_strategy_does(text, monkeypatch) -> None
         assert "neither yes nor no" in found.found
     else:
         assert found.level == "ok"
+
+
+def test_the_variable_of_a_replay_is_named() -> None:
+    (found,) = check_environment({"SHMFEED_REPLAY": "default=replay-1-1-ab"})
+    assert "read the bars of a replay" in found.found
+    assert from_env({"SHMFEED_REPLAY": "default=replay-1-1-ab"}) == {}

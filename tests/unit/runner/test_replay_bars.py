@@ -14,7 +14,12 @@ from support.waiting import until
 
 import shmfeed
 import wealthdata
-from shmfeed.errors import BadArgumentError, ContextError, NoDataError
+from shmfeed.errors import (
+    BadArgumentError,
+    ContextError,
+    FeedChangedError,
+    NoDataError,
+)
 from shmfeed.segment import removal
 from shmfeed.segment.mapping import place
 from wealthdata.attachment import detach
@@ -138,6 +143,14 @@ def test_the_streams_of_a_moment_alone_are_looked_at(tmp_path, monkeypatch):
         steps = [item for item in mode.steps() if not isinstance(item, Gap)]
     assert [one.closed[0].symbol for one in steps] == [*symbols, *symbols]
     assert len(looks) == 60
+
+
+def test_an_expected_identity_is_an_error_that_says_what_to_replay(two):
+    with ReplayMode(RunRequest(("AAA",), ("1m",)), two) as mode:
+        next(mode.steps())
+        wealthdata.use(expect="binance/usdm")
+        with pytest.raises(FeedChangedError, match="replay recorded frames, or"):
+            wealthdata.get_price("AAA", count=1, frequency="1m")
 
 
 def test_a_second_replay_begins_anew(two):
