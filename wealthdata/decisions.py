@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from wealthdata.json_values import plain_value
-from wealthdata.read_log import acting, tracked
+from wealthdata.read_log import Alone, acting, tracked
 from wealthdata.receipts import Receipt, receipts_of_frames, receipts_of_task
 from wealthdata.sources import current_views, strategy_time
 
@@ -68,6 +68,17 @@ def acting_strategy(name: str) -> Iterator[None]:
         acting.reset(token)
 
 
+@contextmanager
+def acting_alone(name: str) -> Iterator[None]:
+    """Mark the decisions of this process, in any thread, as those of a strategy."""
+    Alone.strategy = name
+    try:
+        with acting_strategy(name):
+            yield
+    finally:
+        Alone.strategy = None
+
+
 def decide(what: object, *frames: object) -> Decision:
     """Note a decision, with receipts of the bars that it was made on.
 
@@ -102,7 +113,8 @@ def decide(what: object, *frames: object) -> Decision:
         receipts = receipts_of_frames(frames)
     else:
         receipts, truncated = receipts_of_task()
-    decision = Decision(moment, plain, tuple(receipts), acting.get(), truncated)
+    strategy = acting.get() or Alone.strategy
+    decision = Decision(moment, plain, tuple(receipts), strategy, truncated)
     recorder = _Process.recorder
     if recorder is not None:
         recorder.note(decision)

@@ -19,6 +19,13 @@ tracked: set[str] = set()
 # The strategy that acts in this thread or task; None outside of the runner.
 acting: ContextVar[str | None] = ContextVar("wealthdata_strategy", default=None)
 
+
+class Alone:
+    """The one strategy that a process runs: its threads act for it, too."""
+
+    strategy: str | None = None
+
+
 _MIB = 1 << 20
 
 

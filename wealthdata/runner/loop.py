@@ -7,7 +7,7 @@ from typing import Protocol
 from shmfeed.errors import ShmfeedError
 from shmfeed.text import format_ms
 from wealthdata.context import clear_context, set_context
-from wealthdata.decisions import acting_strategy
+from wealthdata.decisions import acting_alone, acting_strategy
 from wealthdata.events import Gap, Health, Revised
 from wealthdata.handed import current_record
 from wealthdata.kept_bars import Origin
@@ -100,7 +100,7 @@ class Loop:
         only = alive[0] if len(self._strategies) == 1 else None
         if only is not None:
             set_context(only.context)
-        with acting_strategy(only.label) if only else nullcontext():
+        with acting_alone(only.label) if only else nullcontext():
             for item in self._mode.steps():
                 if isinstance(item, Step):
                     self._handle_step(item, only)

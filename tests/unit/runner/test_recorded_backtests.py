@@ -38,6 +38,21 @@ def handle_data(context, data):
     get_price("B", count=3, frequency="1m")
     decide(g.reads, get_price("A", count=2, frequency="1m"))
 """
+IN_A_THREAD = """
+import threading
+from wealthdata import decide, get_price
+
+
+def work():
+    get_price("A", count=2, frequency="1m")
+    decide("in a thread")
+
+
+def handle_data(context, data):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+"""
 FULL = """
 from wealthdata import decide
 
@@ -87,6 +102,16 @@ def test_two_runs_over_the_same_bars_decide_the_same() -> None:
     assert len(found.decisions) == 29  # closes of A from 101 on
     assert (found.first, found.last) == (START + MINUTE, START + COUNT * MINUTE)
     assert main(["compare", "a.jsonl", "b.jsonl"]) == 0
+
+
+def test_a_thread_decides_for_the_one_strategy_of_a_run() -> None:
+    code, found = run(bar_file("bars"), "a.jsonl", IN_A_THREAD)
+    assert code == 0
+    assert {one.strategy for one in found.decisions} == {"s0.py"}
+    assert all(one.receipts for one in found.decisions)
+    # Of two strategies a thread says not which one it acts for.
+    _, found = run(bar_file("bars"), "b.jsonl", IN_A_THREAD, READS)
+    assert {one.strategy for one in found.decisions} == {None, "s1.py"}
 
 
 @pytest.mark.parametrize("program", [READS, IS_HANDED], ids=["reads", "is handed"])
