@@ -41,6 +41,7 @@ from shmfeed.memory.swap import cut_rows, replace_rows
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns, suspended_ns
 from shmfeed.segment.identity import IdentityRule
+from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.segment.recovery import migrate
@@ -117,6 +118,30 @@ def create(
     return FeedWriter(name, geometry, state, wanted, rule, group)
 
 
+def continue_feed(
+    name: str,
+    locks: FeedLocks,
+    history: int,
+    guard: int | None,
+    max_streams: int,
+    *,
+    state: "State",
+    streams: "Iterable[StreamKey]",
+    identity: FeedIdentity,
+    replace: bool = False,
+    group: str | None = None,
+) -> "FeedWriter":
+    """Write the feed of a writer that hands it over with its locks.
+
+    The arguments are otherwise those of `create`, checked already; the locks belong to
+    the new writer from now on, also after an error. Raises as `create` does.
+    """
+    guard = default_guard(history) if guard is None else guard
+    geometry = Geometry(max_streams, history, guard)
+    rule = IdentityRule(name, identity, replace)
+    return FeedWriter(name, geometry, state, check_keys(streams), rule, group, locks)
+
+
 class FeedWriter(FeedMarks):
     """The one writer of a feed, made by `create`.
 
@@ -140,9 +165,10 @@ class FeedWriter(FeedMarks):
         streams: "Collection[StreamKey]" = (),
         rule: IdentityRule | None = None,
         group: str | None = None,
+        locks: FeedLocks | None = None,
     ) -> None:
         where = place(name)
-        self._owner = SegmentOwner(where, geometry, rule, group)
+        self._owner = SegmentOwner(where, geometry, rule, group, locks)
         self.name = where.name
         self.reused = self._owner.reused
         words, geometry, _ = self._owner.mapping
@@ -347,6 +373,19 @@ class FeedWriter(FeedMarks):
     def has_capacity_for(self, streams: "Iterable[StreamKey]") -> bool:
         """Return True if all these streams fit beside those that are subscribed."""
         return self._catalog.has_capacity_for(set(streams))
+
+    def share_locks(self) -> FeedLocks:
+        """Return the feed's locks by descriptors of their own, for the next writer.
+
+        Raises FeedLostError once the right to write has ended.
+        """
+        self._owner.check_owned()
+        return self._owner.share_locks()
+
+    @property
+    def may_write(self) -> bool:
+        """True while the right to write lasts."""
+        return self._owner.is_held
 
     @property
     def epoch(self) -> int:

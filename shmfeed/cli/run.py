@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from shmfeed.bar import StreamKey
@@ -18,6 +19,7 @@ from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
 from shmfeed.feeder.rest_check import RestFindings
 from shmfeed.feeder.standby import take_when_free
+from shmfeed.feeder.takeover import Follower, find_running
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
 from shmfeed.feeder.warmup import WarmupProgress
 from shmfeed.segment.mapping import place
@@ -26,6 +28,7 @@ from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted, printable
+from shmfeed.wire.events import Streams
 
 _DESCRIPTION = """\
 Run the feeder of one feed: connect to a venue, subscribe, and write the bars into
@@ -51,8 +54,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = (
-        "shmfeed run [--config FILE] [--check | --wait] [--unlink] [--replace]"
-        " [--SETTING VALUE ..]"
+        "shmfeed run [--config FILE] [--check | --wait | --takeover] [--unlink]"
+        " [--replace] [--SETTING VALUE ..]"
     )
     parser.add_argument(
         "--unlink", action="store_true", help="remove the segment when the feeder stops"
@@ -67,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wait",
         action="store_true",
         help="stand by while another feeder has the feed, and take it once it is free",
+    )
+    how.add_argument(
+        "--takeover",
+        action="store_true",
+        help="connect beside the feeder that runs, then take its place",
     )
     how.add_argument(
         "--check",
@@ -91,18 +99,38 @@ def run(args: argparse.Namespace) -> int:
         print_output(format_check(found))
         return 0 if found.is_good else FAILED
 
-    def make() -> Feeder:
+    def make(beside: Streams | None = None) -> Feeder:
         return Feeder(
             settings,
             replace=args.replace,
             source=lambda: loading.load(arguments),
             feeder_log=feeder_log,
+            beside=beside,
         )
 
-    feeder = take_when_free(make, settings) if args.wait else make()
+    feeder: Feeder | None
+    if args.takeover:
+        feeder = _take_over(make, settings, args)
+    else:
+        feeder = take_when_free(make, settings) if args.wait else make()
     if feeder is None:
         return 0
     return _run_to_its_end(feeder, settings, unlink=args.unlink)
+
+
+def _take_over(
+    make: Callable[[Streams | None], Feeder],
+    settings: Settings,
+    args: argparse.Namespace,
+) -> Feeder | None:
+    """Return the feeder that has the feed now; None if a signal came first."""
+    beside = find_running(settings)
+    if beside is None:
+        print_notice(f"feed {settings.feed}: no feeder runs, so this one starts")
+        return make(None)
+    feeder = make(beside)
+    handle_signals(feeder, args.unlink)
+    return feeder if feeder.take_over(Follower) else None
 
 
 def _run_to_its_end(feeder: Feeder, settings: Settings, unlink: bool) -> int:

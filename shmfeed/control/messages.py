@@ -31,6 +31,7 @@ OPS = (
     "accept",
     "history",
     "bars",
+    "takeover",
 )
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams

@@ -91,6 +91,11 @@ class ControlServer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def is_reachable(self) -> bool:
+        """False if the file at `path` is no longer this server's."""
+        return identity_at(self._path) == self._identity
+
     def close(self, timeout: float = 5.0) -> None:
         """Remove the file and end all threads and descriptors. Idempotent.
 

@@ -159,6 +159,15 @@ class FeedHistory:
         if self._symbols is not None:
             self._symbols.connected(now)
 
+    @property
+    def warming(self) -> set[StreamKey]:
+        """The streams whose warm-up is under way."""
+        return self._repair.warming
+
+    def carry_on(self, streams: Iterable[StreamKey]) -> None:
+        """Begin without a warm-up of these streams, as no bar of theirs is missing."""
+        self._repair.carry_on(streams)
+
     def disconnected(self, streams: Iterable[StreamKey]) -> None:
         """Record that no connection carries these streams."""
         self._repair.disconnected(streams)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import cast
 
 from shmfeed._version import __version__
+from shmfeed.errors import WebSocketConnectionError
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.layout import State
 from shmfeed.settings.model import Settings
+from shmfeed.text import counted
 from shmfeed.wire.events import SessionStatus
 from shmfeed.wire.session import Session
 from shmfeed.writer import FeedWriter
@@ -34,6 +36,7 @@ class FeedStatus:
         self._settings = settings
         self._losses, self._is_uncovered = 0, False
         self._session_error = self._last_error = ""
+        self._told = {"data": "", "store": ""}
 
     def changed(self, new: SessionStatus) -> None:
         """Publish a change of the session's status."""
@@ -47,6 +50,13 @@ class FeedStatus:
         """Publish a text as the last error."""
         self._last_error = text
         self.publish()
+
+    def tell_new(self, data: str, store: str) -> None:
+        """Publish the last error of the data, or of the store, where it is another."""
+        for kind, text in (("data", data), ("store", store)):
+            if text != self._told[kind]:
+                self._told[kind] = text
+                self.tell(text)
 
     def streams_uncovered(self) -> None:
         """Record that streams have no connection, until `count_loss`."""
@@ -85,6 +95,14 @@ class FeedStatus:
                 "store": _absolute(settings.store),
             }
         )
+
+
+def gave_up_error(status: SessionStatus) -> WebSocketConnectionError:
+    """Return the error of a feeder that has ended its attempts to connect."""
+    return WebSocketConnectionError(
+        f"the feeder gave up after {counted(status.attempts, 'attempt')} in a row, as"
+        f" give_up says: {status.last_error}"
+    )
 
 
 def _absolute(path: str | None) -> str | None:

@@ -10,8 +10,9 @@ Readers see the feeder's state, counters and last error in the segment.
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, cast
 
 from shmfeed.bar import StreamKey
@@ -19,33 +20,34 @@ from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
 from shmfeed.control.messages import VERSION, ControlRequest
 from shmfeed.control.platform import check_feeder_platform
-from shmfeed.control.server import ControlServer
-from shmfeed.errors import (
-    BadArgumentError,
-    ShmfeedError,
-    WebSocketConnectionError,
-)
-from shmfeed.feeder.audit_bars import serve_bars
+from shmfeed.errors import ShmfeedError
+from shmfeed.feeder import handover
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory, ShowWarmup
-from shmfeed.feeder.feed_status import FeedStatus
+from shmfeed.feeder.feed_status import FeedStatus, gave_up_error
 from shmfeed.feeder.feed_store import open_feed_store
+from shmfeed.feeder.handover_channel import Handover, Taken
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal, describe_refused
 from shmfeed.feeder.latency import LatencyMeter
 from shmfeed.feeder.logs import FeederLog
-from shmfeed.feeder.manager_history import serve_history
-from shmfeed.feeder.mute import MuteStreams
+from shmfeed.feeder.mute import MuteStreams, attend_mute
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.reload import Reloader, ReloadTargets
-from shmfeed.feeder.request_handler import FeederParts, RequestHandler
+from shmfeed.feeder.request_handler import FeederParts, RequestHandler, serve_beside
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.service import ServiceManager
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.symbol_gate import SymbolGate
-from shmfeed.feeder.taking import reserve_capacity, take_feed
+from shmfeed.feeder.taking import (
+    first_streams,
+    in_venue_spelling,
+    reserve_capacity,
+    take_feed,
+)
+from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
@@ -67,7 +69,7 @@ from shmfeed.wire.events import (
     Subscribed,
     VenueTime,
 )
-from shmfeed.wire.session import Session
+from shmfeed.wire.session import Batches, Session
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +90,14 @@ class Feeder:
         replace: bool = False,
         source: Callable[[], Settings] | None = None,
         feeder_log: FeederLog | None = None,
+        beside: Streams | None = None,
     ) -> None:
         """Open the feed for writing, without touching the network.
 
         `manager` and `pid` name the process that wants the settings' streams; pid 0 is
         this process. `replace` drops stored bars of another identity. `source` returns
-        the settings of a reload, and `feeder_log` takes its log settings.
+        the settings of a reload, and `feeder_log` takes its log settings. `beside` are
+        the streams of a feeder that has the feed until `take_over`.
 
         Raises:
             BadArgumentError: There are no streams, or the venue does not offer them.
@@ -105,27 +109,43 @@ class Feeder:
         )
         self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
-        streams = self._first_streams(settings)
+        own = first_streams(settings, self._codec)
+        streams = tuple(dict.fromkeys((*own, *(beside or ()))))
         self._subscriptions = Subscriptions()
-        self._subscriptions.put(manager, pid or os.getpid(), streams)
+        self._subscriptions.put(manager, pid or os.getpid(), own)
         self._is_foreground = manager == RUN
         self._service = ServiceManager(os.environ if self._is_foreground else {})
         self._failure: ShmfeedError | None = None
         self._unlink = self._is_reload_due = False
         self._left_out: set[StreamKey] = set()  # the venue refuses them
-        self._budget = _budget_of(settings)
+        directory = place(settings.feed).directory
+        self._budget = DialBudget(directory, settings.dials_per_minute)
         self._gate = DialGate(self._budget, self._codec, self._tell_wanted)
         self._requests = RequestQueue()
+        self._replace = replace
+        self._has_feed = False
+        self._handover: PendingRequest | None = None  # asked for by another feeder
+        self._taken: Taken | None = None  # its former feeder waits for a confirmation
         try:
-            self._history = self._make_history(settings)
+            self._history = FeedHistory(
+                settings, self._codec, self._requests.wake, lambda: self._settings
+            )
             self._session = self._make_session(settings, endpoints, streams)
-            self._writer = take_feed(settings, streams, replace)
-            self._store = open_feed_store(settings, self._writer, replace)
+            self._prepare_requests(settings, source, feeder_log)
+            if beside is None:
+                self._take_feed()
         except BaseException:
             self._requests.close()
             raise
-        self._store.warm(streams)
+
+    def _prepare_requests(
+        self,
+        settings: Settings,
+        source: Callable[[], Settings] | None,
+        feeder_log: FeederLog | None,
+    ) -> None:
         session = self._session
+        self._batches = session.batches()
         self._queue = SubscriptionQueue(self._subscriptions, session, self._check_union)
         self._symbols = SymbolGate(self._history.symbols, self._queue.subscribe)
         targets = ReloadTargets(
@@ -133,21 +153,30 @@ class Feeder:
         )
         own_list = RUN if self._is_foreground else ""
         self._reloader = Reloader(settings, targets, own_list, source)
+
+    def _take_feed(self, locks: FeedLocks | None = None) -> None:
+        """Take the feed's segment, and go on with its rows.
+
+        `locks` are those of a feeder that hands the feed over, connected as this one.
+        """
+        settings, streams = self._settings, self._session.acknowledged
+        state = self._session.status.state
+        self._writer = take_feed(
+            settings, streams, self._replace, state=state, locks=locks
+        )
+        self._store = open_feed_store(settings, self._writer, self._replace)
+        self._store.warm(streams)
         self._begin_rows(settings, streams)
         self._handler = self._make_handler()
         self._journal, self._mute = Journal(settings.feed), MuteStreams()
         self._status = FeedStatus(
-            self._writer, session, self._gate, lambda: self._settings
+            self._writer, self._session, self._gate, lambda: self._settings
         )
-
-    def _make_history(self, settings: Settings) -> FeedHistory:
-        wake = self._requests.wake
-        return FeedHistory(settings, self._codec, wake, lambda: self._settings)
+        self._has_feed = True
 
     def _begin_rows(self, settings: Settings, streams: Streams) -> None:
         self._reasons = Reasons(self._writer)
         self._intake = self._make_intake(settings)
-        self._data_error = self._store_error = ""  # the last ones, as published
         self._latency = LatencyMeter(self._writer, self._intake.clock)
         self._history.begin(self._intake, self._writer, self._reasons)
         self._set_streams(streams)
@@ -170,7 +199,7 @@ class Feeder:
         )
 
     def _make_handler(self) -> RequestHandler:
-        parts = FeederParts(
+        self._parts = FeederParts(
             self._subscriptions,
             self._queue,
             self._symbols,
@@ -181,7 +210,13 @@ class Feeder:
             self._reloader,
             self._identity,
         )
-        return RequestHandler(parts, self._checked, self._take, self.stop)
+        return RequestHandler(
+            self._parts,
+            partial(in_venue_spelling, self._codec),
+            self._take,
+            self.stop,
+            self._ask_handover,
+        )
 
     @property
     def _settings(self) -> Settings:
@@ -195,7 +230,6 @@ class Feeder:
             WebSocketConnectionError: The feeder runs in the foreground and, as the
                 setting `give_up` says, has ended its attempts to connect.
         """
-        socket = place(self._settings.feed).socket
         log.info(
             "feed %s: the feeder starts, pid %d, %s",
             self._settings.feed,
@@ -203,12 +237,11 @@ class Feeder:
             counted(len(self._session.acknowledged), "stream"),
         )
         try:
-            with (
-                ControlServer(socket, self._serve),
-                HeartbeatThread(self._writer, self._fail),
-            ):
-                self._service.ready()
-                self._loop()
+            socket = place(self._settings.feed).socket
+            with closing(self._batches):
+                handover.keep_serving(
+                    socket, self._serve, self._serve_once, self._end_requests
+                )
         finally:
             self._service.stopping()
             self._requests.close()
@@ -217,11 +250,59 @@ class Feeder:
         if self._failure is not None:
             raise self._failure
 
-    def stop(self, unlink: bool = False) -> None:
-        """End `run` soon, and remove the segment with `unlink`.
+    def take_over(
+        self, beside: Callable[[Settings, Session, Batches], handover.Following]
+    ) -> bool:
+        """Take the place of the feeder that runs, once this one is connected.
 
-        Thread safety: Any thread or signal handler may call it.
+        Return False if `stop` came first.
+
+        Raises:
+            ShmfeedError: There is no connection, or the feed cannot be taken; the
+                other feeder goes on.
         """
+        follower = beside(self._settings, self._session, self._batches)
+        take = self._take_feed, self._catch_up
+        try:
+            self._taken = handover.take_place(follower, self._requests.wake, *take)
+        finally:
+            if not self._has_feed:
+                self._batches.close()
+                self._history.close()
+                self._requests.close()
+        return self._has_feed
+
+    def _serve_once(self) -> bool:
+        """Serve until the end, or until a hand-over; return False if one failed."""
+        with HeartbeatThread(self._writer, self._fail):
+            self._service.ready()
+            if self._taken is not None:
+                self._taken.confirm()
+            self._loop()
+        pending, self._handover = self._handover, None
+        return pending is None or self._hand_over(pending)
+
+    def _ask_handover(self, pending: PendingRequest) -> None:
+        self._handover = pending  # the loop ends after this turn
+
+    def _hand_over(self, pending: PendingRequest) -> bool:
+        """Hand the feed over to another feeder; return False if this one goes on."""
+        told = handover.describe_feed(self._parts, self._intake)
+        is_done, locks = handover.hand_over(pending, told, self._writer)
+        if locks is not None:
+            self._writer.close()
+            self._store.close()
+            self._take_feed(locks)
+            self._catch_up(told, ())
+        self._unlink = self._unlink and not is_done
+        return is_done
+
+    def _catch_up(self, told: Handover | None, events: Sequence[SessionEvent]) -> None:
+        handover.catch_up(self._parts, self._intake, told, events, self._take)
+        self._status.changed(self._session.status)
+
+    def stop(self, unlink: bool = False) -> None:
+        """End `run` soon, and remove the segment with `unlink`. Any thread may call."""
         self._unlink = self._unlink or unlink
         self._session.stop()
         self._requests.wake()
@@ -262,18 +343,6 @@ class Feeder:
             budget=self._gate,
         )
 
-    def _first_streams(self, settings: Settings) -> Streams:
-        streams = self._checked(settings.streams)
-        if not streams:
-            raise BadArgumentError(
-                f"no streams to subscribe: symbols are {list(settings.symbols)},"
-                f" resolutions {list(settings.resolutions)}; give both"
-            )
-        return streams
-
-    def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
-        return tuple(dict.fromkeys(self._codec.stream_key(*key) for key in streams))
-
     def _check_union(self, union: Streams) -> None:
         check_case(symbol for symbol, _ in union)
         reserve_capacity(self._writer, union)
@@ -284,51 +353,45 @@ class Feeder:
         self.stop()
 
     def _loop(self) -> None:
-        try:
-            with closing(self._session.batches()) as batches:  # type: ignore[type-var] # a generator
-                turned = boot_seconds()
-                for batch in batches:
-                    now = boot_seconds()
-                    if now - turned > STALL_SECONDS:
-                        self._intake.stalled()
-                    self._take(batch)
-                    taken = boot_seconds()
-                    if taken - now > STALL_SECONDS:
-                        self._intake.stalled()
-                    self._intake.tick(taken)
-                    self._latency.tick(taken)
-                    if self._intake.last_error != self._data_error:
-                        self._data_error = self._intake.last_error
-                        self._status.tell(self._data_error)
-                    if self._store.last_error != self._store_error:
-                        self._store_error = self._store.last_error
-                        self._status.tell(self._store_error)
-                    self._attend_history(taken)
-                    if self._mute.is_due(now):
-                        self._attend_mute(now)
-                    self._writer.tick()
-                    self._service.beat(now)
-                    for pending in self._requests.drain():
-                        self._handler.answer(pending)
-                    if self._is_reload_due:
-                        self._is_reload_due = False
-                        self._reload()
-                    turned = boot_seconds()
-        finally:
-            self._intake.missing.log(math.inf)
-            self._history.close()  # managers that wait for a question go
-            self._symbols.end()
-            self._queue.end()
-            self._requests.end()
+        turned = boot_seconds()
+        for batch in self._batches:
+            now = boot_seconds()
+            if now - turned > STALL_SECONDS:
+                self._intake.stalled()
+            self._take(batch)
+            taken = boot_seconds()
+            if taken - now > STALL_SECONDS:
+                self._intake.stalled()
+            self._intake.tick(taken)
+            self._latency.tick(taken)
+            self._status.tell_new(self._intake.last_error, self._store.last_error)
+            self._attend_history(taken)
+            if self._mute.is_due(now):
+                quiet = self._history.quiet
+                steps = attend_mute(self._mute, self._session, self._intake, quiet, now)
+                self._journal.muted(*steps)
+            self._writer.tick()
+            self._service.beat(now)
+            for pending in self._requests.drain():
+                self._handler.answer(pending)
+            if self._is_reload_due:
+                self._is_reload_due = False
+                self._reload()
+            if self._handover is not None:
+                return
+            turned = boot_seconds()
+
+    def _end_requests(self) -> None:
+        self._intake.missing.log(math.inf)
+        self._history.close()  # managers that wait for a question go
+        self._symbols.end()
+        self._queue.end()
+        self._requests.end()
 
     def _serve(self, request: ControlRequest) -> dict[str, Any]:
         """Answer a request, in a control thread."""
-        if request.op == "history":
-            return serve_history(self._history.source, request)
-        if request.op == "bars":
-            history, settings = self._history, self._settings
-            return serve_bars(history.source, settings, request, history.is_busy)
-        return self._requests.ask(request)
+        answer = serve_beside(request, self._history, self._settings)
+        return self._requests.ask(request) if answer is None else answer
 
     def _reload(self) -> None:
         self._service.reloading()
@@ -363,7 +426,8 @@ class Feeder:
             case Subscribed() | ChangeRefused():
                 self._settle(event)
             case StreamsRefused(streams, message):
-                self._leave_out(streams, message)
+                self._left_out.update(streams)
+                self._refuse(streams, message)
             case SettingsRefused():
                 self._gate.refuse_token(self._reloader.revert())
             case _:
@@ -406,17 +470,6 @@ class Feeder:
         if said:
             self._status.tell(said)
 
-    def _attend_mute(self, now: float) -> None:
-        quiet, silences = self._history.quiet, self._intake.silences()
-        if quiet:  # history has nothing newer either
-            silences = {k: silent for k, silent in silences.items() if k not in quiet}
-        ask, move = self._mute.check(silences, now)
-        self._session.ask_again(ask)
-        self._session.move(move)
-        self._journal.muted(ask, move)
-        self._intake.explain_silence(ask, "mute while others speak, asked for again")
-        self._intake.explain_silence(move, "still mute, moved to a new connection")
-
     def _set_streams(self, streams: Streams) -> None:
         self._intake.set_streams(streams)
         self._history.set_streams(self._writer.streams(), boot_seconds())
@@ -424,10 +477,6 @@ class Feeder:
         if self._settings.stale_after is not None:
             for key in self._writer.streams():
                 self._writer.set_silence(key, self._settings.stale_after_in(key[1]))
-
-    def _leave_out(self, streams: Streams, message: str) -> None:
-        self._left_out.update(streams)
-        self._refuse(streams, message)
 
     def _refuse(self, streams: Streams, message: str, fails: bool = False) -> None:
         for key in set(self._writer.streams()).intersection(streams):
@@ -439,18 +488,10 @@ class Feeder:
         self._service.show(new.state, new.last_error)
         gives_up = self._settings.give_up and self._is_foreground
         if gives_up and new.state == "error":
-            self._fail(
-                WebSocketConnectionError(
-                    f"the feeder gave up after {counted(new.attempts, 'attempt')} in a"
-                    f" row, as give_up says: {new.last_error}"
-                )
-            )
+            self._fail(gave_up_error(new))
 
     def _tell_wanted(self) -> Settings:
         """Publish that a token is wanted, and return the settings in force."""
-        self._status.publish()
+        if self._has_feed:
+            self._status.publish()
         return self._settings
-
-
-def _budget_of(settings: Settings) -> DialBudget:
-    return DialBudget(place(settings.feed).directory, settings.dials_per_minute)

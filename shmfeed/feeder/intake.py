@@ -5,16 +5,17 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from shmfeed.bar import LAST_TIME, StreamKey, close_time
+from shmfeed.bar import StreamKey
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.core import RingReader, RingWriter
 from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.ahead import AheadBars
+from shmfeed.feeder.catch_up import Carried, CatchUp
 from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, host_clock
 from shmfeed.feeder.history_ledger import HistoryLedger
 from shmfeed.feeder.history_taking import HistoryTaking
 from shmfeed.feeder.late_refusals import LateRefusals
-from shmfeed.feeder.ledger_events import Anomaly, LedgerEvent
+from shmfeed.feeder.ledger_events import Anomaly, CarriedLedger, LedgerEvent
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.row_events import (
     DueBars,
@@ -29,8 +30,8 @@ from shmfeed.feeder.spellings import SpelledStreams
 from shmfeed.feeder.stream import StreamState
 from shmfeed.feeder.throttled import ThrottledWarning
 from shmfeed.history.interface import HistoryAnswer
-from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.wire.boot_clock import boot_seconds
+from shmfeed.wire.events import Received
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Intake:
     def set_streams(self, streams: Sequence[StreamKey]) -> None:
         """Carry exactly these streams from now on; those carried before continue."""
         for key in self._streams.keys() - set(streams):
-            self._count_stream(self._streams[key])
+            self._streams[key].flush_counts(self._writer)
             self._writer.mark_stream(key, gaps=0, recovering=False)
             self._writer.unsubscribe(*key)
             self._rows.forget(key)
@@ -187,10 +188,7 @@ class Intake:
         self._ahead.judge(now)
 
     def stalled(self) -> None:
-        """Let the unread messages be taken before the clock closes bars again.
-
-        Call it when the feeder stood still for longer than any turn of its loop takes.
-        """
+        """Let unread messages be taken first: the feeder stood still for long."""
         now = self._now()
         for stream in self._streams.values():
             stream.ledger.stalled(now)
@@ -269,7 +267,7 @@ class Intake:
             if events:
                 self._write(stream, events, now)
             if counts and (stream.messages or stream.missed):
-                self._count_stream(stream)
+                stream.flush_counts(self._writer)
                 self._explain(stream, now)
             if counts and stream.gaps:  # the oldest rows may have left the ring
                 self._rows.count_gaps(stream)
@@ -348,17 +346,9 @@ class Intake:
         grace = (
             self._grace_ms / 1000 if self._repair_grace is None else self._repair_grace
         )
-        venue_now = self.clock.read(now)
-        found = []
-        for key, stream in self._streams.items():
-            ledger = stream.ledger
-            last = ledger.latest_closed(venue_now - round(grace * 1000))
-            first = min(ledger.next_open, last)
-            if last < 0 or ledger.is_recovering or last < ledger.next_open < LAST_TIME:
-                continue
-            late = (venue_now - close_time(first, key[1])) / 1000
-            found.append(DueBars(key, first, last, late, now - stream.heard))
-        return found
+        venue_now, grace_ms = self.clock.read(now), round(grace * 1000)
+        found = (one.due(venue_now, grace_ms, now) for one in self._streams.values())
+        return [one for one in found if one is not None]
 
     def _take_other(self, event: Event, now: float) -> bool:
         """Count an event that is about no bar. Return True for a heartbeat."""
@@ -466,6 +456,22 @@ class Intake:
             self._lost.add(f"{missing} {of}", now, missing)
         check.breaks.clear()
 
+    # The change from one feeder to the next
+
+    def carry(self) -> dict[StreamKey, CarriedLedger]:
+        """Return what the ledgers of the next feeder have to know beside the rows."""
+        return {key: stream.ledger.carry() for key, stream in self._streams.items()}
+
+    def catch_up(self, carried: Carried, held: Iterable[Received]) -> CatchUp:
+        """Go on where the former feeder left off; `held` are the messages to come."""
+        catch_up = CatchUp(self._spelled.stream_of, self.take, self._skip)
+        return catch_up.resume(self._streams, carried, held)
+
+    def _skip(self, event: BarEvent, key: StreamKey, connection: int) -> None:
+        if event.sequence >= 0:
+            self._sequence.take(connection, key, event.sequence)
+            self._sequence.breaks.clear()  # the former feeder had those messages
+
     # Counters and messages
 
     def _count_batch(self, messages: int, heartbeats: int, now: float) -> None:
@@ -474,13 +480,6 @@ class Intake:
             self._writer.mark_message()
         if now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
-
-    def _count_stream(self, stream: StreamState) -> None:
-        for counter in STREAM_COUNTERS:
-            number = getattr(stream, counter)
-            if number:
-                self._writer.count_stream(stream.key, counter, number)
-        stream.messages = stream.dropped = stream.missed = 0
 
     def _explain(self, stream: StreamState, now: float) -> None:
         text = stream.explanation(now)

@@ -49,6 +49,7 @@ from shmfeed.feeder.grid import StreamGrid
 from shmfeed.feeder.held_bars import Heard, HeldBars
 from shmfeed.feeder.ledger_events import (
     Anomaly,
+    CarriedLedger,
     LedgerEvent,
     PastFinal,
     RecoveringChanged,
@@ -120,6 +121,25 @@ class Ledger:
             self._rows.add(last_closed, -1)
         if forming is not None and forming.open_time > self._rows.last:
             self._forming = forming
+
+    def carry(self) -> CarriedLedger:
+        """Return what the ledger of the next feeder has to know beside the rows."""
+        return CarriedLedger(
+            self._is_doubtful,
+            self._stamp,
+            self._flagged,
+            self._ahead,
+            tuple(self._held.newer()),
+        )
+
+    def resume(self, carried: CarriedLedger) -> None:
+        """Go on as the ledger of an earlier feeder, whose messages all came.
+
+        Call it before the first message. Apply the held ones as messages afterwards.
+        """
+        self._doubt = self._lines if carried.is_doubtful else 0
+        self._stamp, self._flagged = carried.stamp, carried.is_flagged
+        self._ahead = carried.is_ahead
 
     @property
     def is_recovering(self) -> bool:

@@ -7,6 +7,24 @@ from shmfeed.bar import Bar
 from shmfeed.codecs.interface import BarEvent
 
 
+class CarriedLedger(NamedTuple):
+    """The knowledge of a ledger beside its rows, for that of the next feeder.
+
+    Attributes:
+        is_doubtful: Messages about the forming bar may be lost.
+        stamp: The newest event time about the forming bar, ms UTC, 0 without one.
+        is_flagged: The last message about the forming bar had a flag.
+        is_ahead: The clock closes bars by its stricter rule.
+        held: The last messages about the bars that wait, oldest bar first.
+    """
+
+    is_doubtful: bool = True
+    stamp: int = 0
+    is_flagged: bool = True
+    is_ahead: bool = False
+    held: tuple[BarEvent, ...] = ()
+
+
 class RowWrite(NamedTuple):
     """A write to the ring: `bar` as a row if `closed`, else as the forming bar.
 

@@ -4,11 +4,11 @@ After three timeframes, at least 10 s, its connection asks the venue for it agai
 stays mute as long again, it moves to a new connection. Then the two steps follow ever
 more rarely, up to six hours apart: a symbol that hardly trades looks the same, and must
 not cost connections without end. A stream that speaks again keeps its last distance,
-and loses it only after it has spoken steadily. No I/O.
+and loses it only after it has spoken steadily. `MuteStreams` does no I/O.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, Protocol
 
 from shmfeed.bar import TIMEFRAMES, StreamKey
 from shmfeed.wire.events import Streams
@@ -123,3 +123,39 @@ def _are_speaking(silences: Mapping[StreamKey, float]) -> bool:
         silence <= max(LEAST_SECONDS, TIMEFRAMES[timeframe] / 1000)
         for (_, timeframe), silence in silences.items()
     )
+
+
+class AskingSession(Protocol):
+    """The part of a session that asks for streams again."""
+
+    def ask_again(self, streams: Iterable[StreamKey]) -> None: ...
+    def move(self, streams: Iterable[StreamKey]) -> None: ...
+
+
+class SilentIntake(Protocol):
+    """The part of the intake that knows how long streams are silent."""
+
+    def silences(self) -> dict[StreamKey, float]: ...
+    def explain_silence(self, streams: Iterable[StreamKey], text: str) -> None: ...
+
+
+def attend_mute(
+    mute: MuteStreams,
+    session: AskingSession,
+    intake: SilentIntake,
+    quiet: Collection[StreamKey],
+    now: float,
+) -> MuteAction:
+    """Take the steps that are due now, and return them.
+
+    `quiet` are silent streams of which history has nothing newer either.
+    """
+    silences = intake.silences()
+    if quiet:
+        silences = {key: silent for key, silent in silences.items() if key not in quiet}
+    ask, move = steps = mute.check(silences, now)
+    session.ask_again(ask)
+    session.move(move)
+    intake.explain_silence(ask, "mute while others speak, asked for again")
+    intake.explain_silence(move, "still mute, moved to a new connection")
+    return steps

@@ -164,6 +164,23 @@ class Repair:
                 stream.catch_up_at, stream.failures = now, 0
         self._next_turn = 0.0
 
+    @property
+    def warming(self) -> set[StreamKey]:
+        """The streams whose warm-up is under way."""
+        return {key for key in self._streams if key in self._warmups}
+
+    def carry_on(self, keys: Iterable[StreamKey]) -> None:
+        """Ask for no history of these streams at a start: no bar of theirs is missing.
+
+        An earlier feeder has warmed them up, and a connection has carried them since.
+        """
+        keys = [key for key in keys if key in self._streams]
+        self._warmups.drop(keys)
+        for key in keys:
+            stream = self._streams[key]
+            stream.catch_up_at, stream.is_restart = None, False
+            stream.release(key, self._intake)
+
     def disconnected(self, keys: Iterable[StreamKey]) -> None:
         """Record that no connection carries these streams."""
         for key in keys:

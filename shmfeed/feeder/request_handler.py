@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 from shmfeed.control.messages import ABSENT, ControlRequest
 from shmfeed.errors import ShmfeedError
+from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory
-from shmfeed.feeder.manager_history import send_managers_away
+from shmfeed.feeder.manager_history import send_managers_away, serve_history
 from shmfeed.feeder.reload import Reloader
 from shmfeed.feeder.requests import PendingRequest, asked_pairs
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.identity import FeedIdentity
 from shmfeed.settings.digest import digests
+from shmfeed.settings.model import Settings
 from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.events import SessionEvent, Streams
 from shmfeed.wire.session import Session
@@ -42,6 +44,7 @@ class RequestHandler:
 
     `checked` returns streams as the codec spells them, `take` takes events of the
     session, and `stop` ends the feeder, removing the segment if it is given True.
+    `hand_over` answers the request of a feeder that takes over.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class RequestHandler:
         checked: Callable[[Iterable[tuple[str, str]]], Streams],
         take: Callable[[list[SessionEvent]], None],
         stop: Callable[[bool], None],
+        hand_over: Callable[[PendingRequest], None],
     ) -> None:
         self._parts = parts
         self._checked = checked
@@ -66,6 +70,7 @@ class RequestHandler:
             "reload": self._reload,
             "retry": self._settle_holes,
             "accept": self._settle_holes,
+            "takeover": hand_over,
         }
 
     def answer(self, pending: PendingRequest) -> None:
@@ -140,3 +145,17 @@ class RequestHandler:
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:
             self._stop(pending.request.unlink)
+
+
+def serve_beside(
+    request: ControlRequest, history: FeedHistory, settings: Settings
+) -> dict[str, Any] | None:
+    """Answer a request that the main loop need not carry out, None for another one.
+
+    Any thread may call it.
+    """
+    if request.op == "history":
+        return serve_history(history.source, request)
+    if request.op == "bars":
+        return serve_bars(history.source, settings, request, history.is_busy)
+    return None

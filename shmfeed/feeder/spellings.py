@@ -33,6 +33,10 @@ class SpelledStreams:
         self.known = dict(streams)
         self._folded = {fold(*key): stream for key, stream in streams.items()}
 
+    def stream_of(self, event: BarEvent) -> StreamState | None:
+        """Return the stream of an event, None if it is not carried."""
+        return self.known.get((event.symbol, event.timeframe)) or self.find(event)
+
     def find(self, event: BarEvent) -> StreamState | None:
         """Return the stream whose symbol differs from the event's in case alone."""
         stream = self._folded.get(fold(event.symbol, event.timeframe))

@@ -2,11 +2,14 @@
 
 import math
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import LAST_TIME, StreamKey, close_time
 from shmfeed.core import RingWriter
 from shmfeed.feeder.history_ledger import HistoryLedger
 from shmfeed.feeder.ledger_events import Anomaly
+from shmfeed.feeder.row_events import DueBars
+from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.text import counted
+from shmfeed.writer import FeedWriter
 
 LATE_SECONDS = 10.0  # a venue that repeats its history is done sooner
 MOST_DISPUTED = 1024
@@ -73,6 +76,24 @@ class StreamState:
         self._reason = ""
         self._explained = ""
         self._explains_silence = False
+
+    def flush_counts(self, writer: FeedWriter) -> None:
+        """Write the counts to the stream's counters in the segment."""
+        for counter in STREAM_COUNTERS:
+            number = getattr(self, counter)
+            if number:
+                writer.count_stream(self.key, counter, number)
+        self.messages = self.dropped = self.missed = 0
+
+    def due(self, venue_now: int, grace_ms: int, now: float) -> DueBars | None:
+        """Return the newest closed bars that should be there, None if they are."""
+        ledger = self.ledger
+        last = ledger.latest_closed(venue_now - grace_ms)
+        first = min(ledger.next_open, last)
+        if last < 0 or ledger.is_recovering or last < ledger.next_open < LAST_TIME:
+            return None
+        late = (venue_now - close_time(first, self.key[1])) / 1000
+        return DueBars(self.key, first, last, late, now - self.heard)
 
     def dispute(self, open_time: int) -> None:
         """Record that the finals of two lines differ: neither tells what is right."""

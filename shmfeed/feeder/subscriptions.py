@@ -16,6 +16,7 @@ from shmfeed.errors import (
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
+from shmfeed.feeder.handover_channel import CarriedWants
 from shmfeed.feeder.requests import PendingRequest
 from shmfeed.wire.events import ChangeOutcome, ChangeRefused, SessionStatus, Streams
 
@@ -63,6 +64,13 @@ class Subscriptions:
             self.drop(manager)
         else:
             self._streams[manager] = before
+
+    def carry(self) -> list[CarriedWants]:
+        """Return what the managers want, for the next feeder."""
+        return [
+            CarriedWants(name, entry.process.pid, list(entry.streams))
+            for name, entry in self._streams.items()
+        ]
 
     def union(self) -> Streams:
         """Return all streams, once each, in the order in which they were wanted."""

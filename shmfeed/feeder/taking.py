@@ -1,27 +1,59 @@
 """Take a feed for writing: its segment, with room for the feeder's streams."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from shmfeed.codecs import Codec
 from shmfeed.codecs.identity import identity_of
 from shmfeed.errors import (
+    BadArgumentError,
     FeedBusyError,
     FeedNotFoundError,
     SegmentFormatError,
     SegmentFullError,
 )
 from shmfeed.segment.identity import name_identities
+from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.wire.events import Streams
-from shmfeed.writer import FeedWriter, create
+from shmfeed.writer import FeedWriter, continue_feed, create
+
+
+def first_streams(settings: Settings, codec: Codec) -> Streams:
+    """Return the streams of the settings as the codec spells them.
+
+    Raises:
+        BadArgumentError: The settings name no stream, or one that the venue lacks.
+    """
+    streams = in_venue_spelling(codec, settings.streams)
+    if not streams:
+        raise BadArgumentError(
+            f"no streams to subscribe: symbols are {list(settings.symbols)},"
+            f" resolutions {list(settings.resolutions)}; give both"
+        )
+    return streams
+
+
+def in_venue_spelling(codec: Codec, streams: Iterable[tuple[str, str]]) -> Streams:
+    """Return streams as the codec spells them, each once."""
+    return tuple(dict.fromkeys(codec.stream_key(*key) for key in streams))
 
 
 def take_feed(
-    settings: Settings, streams: Streams, replace: bool = False
+    settings: Settings,
+    streams: Streams,
+    replace: bool = False,
+    *,
+    state: str = "disconnected",
+    locks: FeedLocks | None = None,
 ) -> FeedWriter:
     """Return the writer of the settings' feed, with capacity for these streams.
+
+    `state` is that of the connections. `locks` are those of a feeder that hands the
+    feed over.
 
     The streams of an earlier feeder keep their entries if all fit. Bars of another
     identity are refused, or dropped with `replace`.
@@ -32,10 +64,13 @@ def take_feed(
     sizes = settings.history, settings.guard
     most = settings.capacity_beside(_existing_max_streams(settings.feed), len(streams))
     identity = identity_of(settings)
-    first: dict[str, Any] = {"state": "disconnected", "streams": streams}
+    first: dict[str, Any] = {"state": state, "streams": streams}
     first |= {"identity": identity, "replace": replace, "group": settings.group}
     try:
-        writer = create(settings.feed, *sizes, most, **first)
+        if locks is None:
+            writer = create(settings.feed, *sizes, most, **first)
+        else:
+            writer = continue_feed(settings.feed, locks, *sizes, most, **first)
     except FeedBusyError as error:
         raise name_identities(error, settings.feed, identity) from None
     if not writer.has_capacity_for(streams):

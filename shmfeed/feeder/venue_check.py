@@ -200,7 +200,7 @@ def check_venue(settings: Settings, *, clock: Clock = time.monotonic) -> VenueCh
     session = Session(codec, once, endpoints, streams, budget=gate)
     wait = once.data_timeout or least_limit(codec.push_interval)
     found = VenueCheck(streams, now=clock(), redact=once.redact)
-    with closing(session.batches()) as batches:  # type: ignore[type-var] # a generator
+    with closing(session.batches()) as batches:
         for batch in batches:
             now = clock()
             for event in batch:

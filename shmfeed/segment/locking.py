@@ -7,6 +7,7 @@ import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from shmfeed.errors import FeedBusyError, SegmentFormatError
 from shmfeed.forks import ForkRegistry
@@ -109,6 +110,26 @@ class FileLock:
 
 
 _file_locks: ForkRegistry[FileLock] = ForkRegistry()
+
+
+class FeedLocks(NamedTuple):
+    """The two locks of a feed, as one process hands them to the next.
+
+    Both processes hold them: each has a descriptor of the same open file. They end when
+    the last of these descriptors is closed, so that no third process comes in between.
+    """
+
+    feed: FileLock
+    segment: FileLock
+
+    def share(self) -> "FeedLocks":
+        """Return the same locks by descriptors of their own."""
+        return FeedLocks(*(FileLock(os.dup(lock.fileno())) for lock in self))
+
+    def release(self) -> None:
+        """Close the descriptors. Idempotent."""
+        for lock in self:
+            lock.release()
 
 
 def _is_open(fd: int, identity: Identity) -> bool:

@@ -56,6 +56,7 @@ from shmfeed.segment.allocation import (
 )
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.locking import (
+    FeedLocks,
     FileLock,
     acquire_lock_file,
     expel_writer,
@@ -99,6 +100,9 @@ class SegmentOwner(Right):
     are of another identity than `rule` wants. `publish` shows the new segment to
     readers and retires the previous one.
 
+    `locks` are those of a writer that hands the feed over; this owner has them from now
+    on, also after an error, and the feed is never without a lock.
+
     A forked child owns nothing: its copy is disowned. Its descriptors of the locks are
     closed, so that the locks end with the parent. An owner that is dropped without
     `release` unlocks too.
@@ -115,6 +119,7 @@ class SegmentOwner(Right):
         geometry: Geometry,
         rule: IdentityRule | None = None,
         group: str | None = None,
+        locks: FeedLocks | None = None,
     ) -> None:
         check_platform()
         super().__init__(_private_page())
@@ -128,7 +133,8 @@ class SegmentOwner(Right):
             make_directory(where.directory)
             if self._group is not None:
                 show_directory_to(where.directory, self._group)
-            self._lock_file = acquire_lock_file(where)
+            self._handed = None if locks is None else locks.segment
+            self._lock_file = acquire_lock_file(where) if locks is None else locks.feed
             try:
                 write_pid(self._lock_file)
                 mapping = self._reuse(geometry, rule)
@@ -172,7 +178,7 @@ class SegmentOwner(Right):
     def _lock_unless_by_reader(self, fd: int) -> bool:
         """Lock the segment. Return False if a reader of the group has it locked."""
         try:
-            self._lock_segment(self.where.segment)
+            self._lock_present_segment()
         except FeedBusyError:
             # A writer without its lock file still has its heartbeat.
             if not os.fstat(fd).st_mode & 0o040 or _has_heartbeat(self.where):
@@ -276,6 +282,20 @@ class SegmentOwner(Right):
             lock.release()
         del self._locks[:-1]
 
+    def share_locks(self) -> FeedLocks:
+        """Return the locks by descriptors of their own, for the next writer."""
+        return FeedLocks(self._lock_file, self._locks[-1]).share()
+
+    def _lock_present_segment(self) -> None:
+        handed, self._handed = self._handed, None
+        present = identity_at(self.where.segment)
+        if handed is not None and handed.identity == present and handed.is_held:
+            self._locks.append(handed)
+            return
+        if handed is not None:  # of a segment that another one has replaced
+            handed.release()
+        self._lock_segment(self.where.segment)
+
     def _lock_segment(self, path: Path) -> None:
         self._locks.append(lock_segment(self.where, path))
 
@@ -363,6 +383,8 @@ class SegmentOwner(Right):
     def _unlock_segments(self) -> None:
         for lock in self._locks:
             lock.release()
+        if self._handed is not None:
+            self._handed.release()
 
 
 def _own_group(group: str) -> int:

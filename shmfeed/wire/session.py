@@ -15,7 +15,7 @@ is rolled back on all.
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec
@@ -42,7 +42,7 @@ from shmfeed.wire.spread import spread
 
 _CLOSE_SECONDS = 0.5  # s; for the servers' answers to our close
 
-_Batches = Iterator[list[SessionEvent]]
+Batches = Generator[list[SessionEvent]]
 
 
 class Session:
@@ -113,7 +113,7 @@ class Session:
         self._events: list[SessionEvent] = []  # not handed over yet
         self._stopping = threading.Event()
 
-    def batches(self) -> _Batches:
+    def batches(self) -> Batches:
         """Yield the events in order, a batch at a time, until `stop`. Call it once.
 
         An empty batch comes at least each `tick`, at each wake-up, and after a change
