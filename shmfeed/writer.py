@@ -26,6 +26,7 @@ from shmfeed.layout import (
     MAX_STREAMS,
     NO_BAR,
     STATES,
+    TIME_LIMIT,
     Geometry,
     State,
     default_guard,
@@ -37,7 +38,7 @@ from shmfeed.memory.identity import read_identity, write_identity
 from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.right import not_copied
 from shmfeed.memory.rows import ROW
-from shmfeed.memory.swap import cut_rows, replace_rows
+from shmfeed.memory.swap import cut_rows, drop_rows, replace_rows
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns, suspended_ns
 from shmfeed.segment.identity import IdentityRule
@@ -116,30 +117,6 @@ def create(
     rule = None if identity is None else IdentityRule(name, identity, replace)
     geometry = Geometry(max_streams, history, guard)
     return FeedWriter(name, geometry, state, wanted, rule, group)
-
-
-def continue_feed(
-    name: str,
-    locks: FeedLocks,
-    history: int,
-    guard: int | None,
-    max_streams: int,
-    *,
-    state: "State",
-    streams: "Iterable[StreamKey]",
-    identity: FeedIdentity,
-    replace: bool = False,
-    group: str | None = None,
-) -> "FeedWriter":
-    """Write the feed of a writer that hands it over with its locks.
-
-    The arguments are otherwise those of `create`, checked already; the locks belong to
-    the new writer from now on, also after an error. Raises as `create` does.
-    """
-    guard = default_guard(history) if guard is None else guard
-    geometry = Geometry(max_streams, history, guard)
-    rule = IdentityRule(name, identity, replace)
-    return FeedWriter(name, geometry, state, check_keys(streams), rule, group, locks)
 
 
 class FeedWriter(FeedMarks):
@@ -342,6 +319,43 @@ class FeedWriter(FeedMarks):
             nothing = ROW.pack(NO_BAR, NO_BAR, *[math.nan] * 6, 0)
             Latch(self._words, at, FORMING_WORDS).write(nothing)
         return dropped + (forming is not None and forming.open_time >= first)
+
+    def drop_rows(
+        self,
+        symbol: str,
+        timeframe: "Timeframe | TimeframeAlias",
+        first_kept: int | None = None,
+    ) -> int:
+        """Drop a stream's bars before one, in one step. Wakes no reader.
+
+        The stream's epoch rises, its count stays, and so does its forming bar. Slices
+        that were taken before stay valid as after `replace_rows`.
+
+        Args:
+            symbol, timeframe: A stream that `add_stream` has returned a writer of.
+            first_kept: The open time from which bars are kept, int ms UTC; None drops
+                all.
+
+        Returns:
+            The number of bars that were dropped.
+
+        Raises:
+            BadArgumentError: There is no such stream, or the time is not an int.
+            SegmentFullError: There is no room for another copy of the stream's rows.
+            FeedLostError: The writer is closed, or lost the feed.
+
+        No error changes the bars.
+        """
+        self._owner.check(self._what)
+        key = check_symbol(symbol), check_timeframe(timeframe)
+        last = TIME_LIMIT if first_kept is None else first_kept
+        first = check_int("first_kept", last, None)
+        ring = self._rings.get(key)
+        if ring is None:
+            raise no_stream(key, "repair", self._rings)
+        index = self._catalog.index[key]
+        with damage_as_error(self._words):
+            return drop_rows(self._catalog, index, first, ring._enter_slot)
 
     @property
     def unrested_slots(self) -> int:

@@ -88,6 +88,11 @@ MEANINGS: dict[str, dict[int, str]] = {
         0: "the settings were printed",
         USAGE: "a setting, an option or a value is not accepted",
     },
+    "reset": {
+        0: "the bars were dropped",
+        FAILED: "the store cannot be used, or the feeder does not answer",
+        USAGE: f"there is no such feed or stream, or {_REFUSED}",
+    },
     "reload": {
         0: "the feeder has read its settings again",
         FAILED: "a setting is not accepted, and the old ones stay; or no answer came",

@@ -61,6 +61,9 @@ COMMANDS = {
     "asof": Subcommand("shmfeed.cli.asof", "print the bars that were seen at a time"),
     "audit": Subcommand("shmfeed.cli.audit", "compare bars with the venue's history"),
     "config": Subcommand("shmfeed.cli.config", "show settings and their sources"),
+    "reset": Subcommand(
+        "shmfeed.cli.reset", "drop a stream's bars, so that it begins again"
+    ),
     "reload": Subcommand("shmfeed.cli.reload", "have a feeder read its settings again"),
     "dashboard": Subcommand("shmfeed.cli.dashboard", "serve a page that shows feeds"),
     "metrics": Subcommand("shmfeed.cli.metrics", "serve figures to Prometheus"),

@@ -32,6 +32,7 @@ OPS = (
     "history",
     "bars",
     "takeover",
+    "reset",
 )
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams
@@ -78,6 +79,7 @@ class ControlRequest(
     # The open times of the bars that an audit asks for, ms UTC.
     first: Natural = 0
     last: Natural = 0
+    before: Natural = 0  # of a reset: bars that close by then, ms UTC; 0 for all
     # A manager's answer to a question about history, and its wait for the next one.
     number: Natural = 0
     rows: tuple[HistoryRow, ...] = ()

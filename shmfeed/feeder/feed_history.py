@@ -159,6 +159,11 @@ class FeedHistory:
         if self._symbols is not None:
             self._symbols.connected(now)
 
+    def begin_again(self, streams: Iterable[StreamKey], now: float) -> None:
+        """Ask for the history of these streams as at a start."""
+        self._is_woken = True
+        self._repair.begin_again(streams, now)
+
     @property
     def warming(self) -> set[StreamKey]:
         """The streams whose warm-up is under way."""

@@ -39,6 +39,7 @@ from shmfeed.feeder.request_handler import FeederParts, RequestHandler, serve_be
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.service import ServiceManager
+from shmfeed.feeder.stream_reset import StreamReset
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.feeder.taking import (
@@ -216,6 +217,7 @@ class Feeder:
             self._take,
             self.stop,
             self._ask_handover,
+            StreamReset(self._writer, self._intake, self._history, self._store).reset,
         )
 
     @property

@@ -156,10 +156,9 @@ class Intake:
     def disconnected(
         self, streams: Iterable[StreamKey] | None = None, heard: float = -math.inf
     ) -> None:
-        """Suspend the clock of these streams, None for all.
+        """Suspend the clock of these streams, None for all: bars change unseen.
 
-        Without a connection, forming bars change unseen. Nothing that came up to
-        `heard` was lost.
+        Nothing that came up to `heard` was lost.
         """
         now = self._now()
         for stream in self._selected(streams):
@@ -456,7 +455,9 @@ class Intake:
             self._lost.add(f"{missing} {of}", now, missing)
         check.breaks.clear()
 
-    # The change from one feeder to the next
+    def drop_rows(self, key: StreamKey, first_kept: int | None) -> int:
+        """Drop a stream's rows, as `RowPublisher` does. Return how many."""
+        return self._rows.drop_rows(self._streams[key], first_kept)
 
     def carry(self) -> dict[StreamKey, CarriedLedger]:
         """Return what the ledgers of the next feeder have to know beside the rows."""
@@ -470,7 +471,7 @@ class Intake:
     def _skip(self, event: BarEvent, key: StreamKey, connection: int) -> None:
         if event.sequence >= 0:
             self._sequence.take(connection, key, event.sequence)
-            self._sequence.breaks.clear()  # the former feeder had those messages
+            self._sequence.breaks.clear()  # the former feeder had them
 
     # Counters and messages
 

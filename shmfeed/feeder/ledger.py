@@ -29,6 +29,7 @@ A bar must lie on the stream's grid (see grid.py). A bar that begins too far ahe
 the venue's clock is not applied, whatever its values.
 """
 
+from collections.abc import Iterable
 from math import inf
 
 from shmfeed.bar import (
@@ -103,6 +104,7 @@ class Ledger:
         self._grace_seconds = close_grace_ms / 1000
         self._lines = (1 << lines) - 1
         self._rows = ClosedRows(lines > 1, most_rows)
+        self._most_rows = most_rows
         self._forming: Bar | None = None
         # The last message about the forming bar had a flag.
         self._flagged = forming_flagged
@@ -140,6 +142,15 @@ class Ledger:
         self._doubt = self._lines if carried.is_doubtful else 0
         self._stamp, self._flagged = carried.stamp, carried.is_flagged
         self._ahead = carried.is_ahead
+
+    def restart(self, kept: Iterable[Bar]) -> None:
+        """Know no rows but these, oldest first: the others were dropped.
+
+        The forming bar and those that wait go on.
+        """
+        self._rows = ClosedRows(self._lines > 1, self._most_rows)
+        for row in kept:
+            self._rows.add(row, -1)
 
     @property
     def is_recovering(self) -> bool:

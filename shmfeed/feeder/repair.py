@@ -164,6 +164,15 @@ class Repair:
                 stream.catch_up_at, stream.failures = now, 0
         self._next_turn = 0.0
 
+    def begin_again(self, keys: Iterable[StreamKey], now: float) -> None:
+        """Repair streams as at a start, since rows of theirs were dropped."""
+        again = {key for key in keys if key in self._streams}
+        carried = [k for k in again if self._streams[k].carried_from is not None]
+        wanted = list(self._streams)
+        self.set_streams([key for key in wanted if key not in again], now)
+        self.set_streams(wanted, now)
+        self.connected(carried, now)
+
     @property
     def warming(self) -> set[StreamKey]:
         """The streams whose warm-up is under way."""

@@ -44,7 +44,8 @@ class RequestHandler:
 
     `checked` returns streams as the codec spells them, `take` takes events of the
     session, and `stop` ends the feeder, removing the segment if it is given True.
-    `hand_over` answers the request of a feeder that takes over.
+    `hand_over` answers the request of a feeder that takes over, `reset` one to drop
+    rows.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RequestHandler:
         take: Callable[[list[SessionEvent]], None],
         stop: Callable[[bool], None],
         hand_over: Callable[[PendingRequest], None],
+        reset: Callable[[PendingRequest], None],
     ) -> None:
         self._parts = parts
         self._checked = checked
@@ -71,6 +73,7 @@ class RequestHandler:
             "retry": self._settle_holes,
             "accept": self._settle_holes,
             "takeover": hand_over,
+            "reset": reset,
         }
 
     def answer(self, pending: PendingRequest) -> None:

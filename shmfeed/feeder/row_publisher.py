@@ -25,6 +25,7 @@ from shmfeed.bar import (
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.bar_check import same_values
+from shmfeed.feeder.closed_rows import KNOWN_ROWS
 from shmfeed.feeder.journal import LineLimit
 from shmfeed.feeder.ledger_events import (
     Anomaly,
@@ -195,6 +196,19 @@ class RowPublisher:
         if count:
             self._unrested_slots += count
             self._unrested.add(_UNRESTED, now, count)
+
+    def drop_rows(self, stream: StreamState, first_kept: int | None) -> int:
+        """Drop a stream's rows that open before a time, None for all. Return how many.
+
+        Raises SegmentFullError, and has then changed nothing.
+        """
+        dropped = self._writer.drop_rows(*stream.key, first_kept)
+        rows = stream.ring.reader.snapshot(KNOWN_ROWS)
+        stream.ledger.restart(rows.bar(number) for number in range(len(rows)))
+        stream.disputed.clear()
+        self.forget(stream.key)
+        self.count_gaps(stream)
+        return dropped
 
     def forget(self, key: StreamKey) -> None:
         """Drop the changes that wait for a stream."""

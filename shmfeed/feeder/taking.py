@@ -13,13 +13,16 @@ from shmfeed.errors import (
     SegmentFormatError,
     SegmentFullError,
 )
-from shmfeed.segment.identity import name_identities
+from shmfeed.identity import FeedIdentity
+from shmfeed.layout import Geometry, State, default_guard
+from shmfeed.memory.catalog import check_keys
+from shmfeed.segment.identity import IdentityRule, name_identities
 from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.wire.events import Streams
-from shmfeed.writer import FeedWriter, continue_feed, create
+from shmfeed.writer import FeedWriter, create
 
 
 def first_streams(settings: Settings, codec: Codec) -> Streams:
@@ -70,7 +73,7 @@ def take_feed(
         if locks is None:
             writer = create(settings.feed, *sizes, most, **first)
         else:
-            writer = continue_feed(settings.feed, locks, *sizes, most, **first)
+            writer = _continue_feed(settings.feed, locks, *sizes, most, **first)
     except FeedBusyError as error:
         raise name_identities(error, settings.feed, identity) from None
     if not writer.has_capacity_for(streams):
@@ -78,6 +81,30 @@ def take_feed(
         for key in set(writer.streams()) - set(streams):
             writer.unsubscribe(*key)
     return writer
+
+
+def _continue_feed(
+    name: str,
+    locks: FeedLocks,
+    history: int,
+    guard: int | None,
+    max_streams: int,
+    *,
+    state: State,
+    streams: Streams,
+    identity: FeedIdentity,
+    replace: bool = False,
+    group: str | None = None,
+) -> FeedWriter:
+    """Write the feed of a writer that hands it over with its locks.
+
+    The arguments are otherwise those of `create`, checked already; the locks belong to
+    the new writer from now on, also after an error. Raises as `create` does.
+    """
+    guard = default_guard(history) if guard is None else guard
+    geometry = Geometry(max_streams, history, guard)
+    rule = IdentityRule(name, identity, replace)
+    return FeedWriter(name, geometry, state, check_keys(streams), rule, group, locks)
 
 
 def reserve_capacity(writer: FeedWriter, streams: Streams) -> None:

@@ -127,6 +127,29 @@ def cut_rows(
             return dropped
 
 
+def drop_rows(
+    catalog: Catalog, index: int, first_kept: int, enter_slot: EnterSlot
+) -> int:
+    """Drop a stream's closed bars that open before `first_kept`; return how many.
+
+    The rows that stay keep their numbers, so no count falls. There may be none.
+
+    Raises:
+        SegmentFullError: There is no room for another slot. Nothing was changed.
+    """
+    words, geometry = catalog.words, catalog.geometry
+    while True:
+        old = words.ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
+        found, count = _rows_of(words, geometry, old)
+        dropped = int(np.searchsorted(found[_OPEN_TIME], first_kept))
+        if not dropped:
+            return 0
+        cells = np.ascontiguousarray(found[:, dropped:][:, -geometry.history :])
+        retiring = _Retiring(old, catalog.rest_of(index))
+        if _swap(catalog, retiring, cells, (count, count), enter_slot):
+            return dropped
+
+
 def _swap(
     catalog: Catalog,
     old: _Retiring,

@@ -33,6 +33,7 @@ _DAY_MS = 86_400_000
 _PIECE = 64  # versions of one statement: binding their values holds the GIL
 _WIDTH = 13  # columns of `bar_versions`
 _DROPPED = 500  # bars that are dropped at once
+_NO_LIMIT = (1 << 63) - 1
 _PAGES = 256  # that are given back to the file system at once
 _ONE = f"({', '.join('?' * _WIDTH)})"
 _INSERT = f"INSERT INTO bar_versions VALUES {_ONE}"
@@ -187,6 +188,25 @@ class StoreFile:
         with self._errors():  # `execute` would give back a single page
             self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES})")
         return dropped
+
+    def drop_rows(self, key: StreamKey, first_kept: int | None) -> int:
+        """Drop all versions of a stream's bars that open before a time, None for all.
+
+        Return the number of bars.
+        """
+        limit = _NO_LIMIT if first_kept is None else first_kept
+        with self._transaction():
+            stream = self._ids.get(key)
+            if stream is None:
+                return 0
+            where = "FROM bar_versions WHERE stream = ? AND open_time < ?"
+            execute, values = self._connection.execute, (stream, limit)
+            query = f"SELECT count(DISTINCT open_time) {where}"
+            count: int = execute(query, values).fetchone()[0]
+            execute(f"DELETE {where}", values)
+            if self._last.get(stream, limit) < limit:
+                del self._last[stream]
+        return count
 
     def _drop_step(self, stream: int, limit: int) -> int:
         where = "FROM bar_versions WHERE stream = ? AND open_time < ?"

@@ -93,6 +93,10 @@ class StoreProcess:
         """Drop one step of the bars that are too old. Return how many versions."""
         return cast("int", self._ask("drop_older", dict(keep), now_ms))
 
+    def drop_rows(self, key: StreamKey, first_kept: int | None) -> int:
+        """Drop a stream's bars that open before a time. Return how many."""
+        return cast("int", self._ask("drop_rows", key, first_kept))
+
     def kill(self) -> None:
         """End the process at once, even if its disk does not answer."""
         with suppress(OSError):
@@ -221,11 +225,16 @@ def _drop_older(file: StoreFile, keep: dict[str, float | None], now: int) -> int
     return file.drop_older(keep, now)
 
 
+def _drop_rows(file: StoreFile, key: list[str], first_kept: int | None) -> int:
+    return file.drop_rows(_key_of(key), first_kept)
+
+
 _OPERATIONS: dict[str, Any] = {
     "write": _write,
     "catch_up": _catch_up,
     "newest": _newest,
     "drop_older": _drop_older,
+    "drop_rows": _drop_rows,
 }
 
 

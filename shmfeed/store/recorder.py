@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from shmfeed.bar import StreamKey
@@ -48,6 +49,8 @@ class WritableFile(Protocol):
     def newest(self, key: StreamKey, count: int) -> Block: ...
 
     def drop_older(self, keep: Mapping[str, float | None], now_ms: int) -> int: ...
+
+    def drop_rows(self, key: StreamKey, first_kept: int | None) -> int: ...
 
     def close(self) -> None: ...
 
@@ -205,6 +208,32 @@ class StoreRecorder:
             for key in keys:
                 self._followed.add(key)
                 self._missed[key] = _WHOLE
+        self._awake.set()
+
+    def drop_rows(
+        self, firsts: Mapping[StreamKey, int | None], done: Callable[[list[int]], None]
+    ) -> None:
+        """Drop bars of streams, each those that open before a time, None for all.
+
+        Drop them from the rings first. `done` is called in the recorder's thread with
+        the number of bars of each stream, -1 where the store cannot be used.
+        """
+        counts = dict.fromkeys(firsts, -1)
+
+        def drop() -> None:
+            file = self._file
+            if file is None:
+                return
+            while self._queue:  # versions of rows that were there until now
+                self._write_some(file)
+            for key, first in firsts.items():
+                counts[key] = self._patiently(partial(file.drop_rows, key, first))
+
+        def work() -> None:
+            self._attempt(drop)
+            done(list(counts.values()))
+
+        self._tasks.append(work)
         self._awake.set()
 
     def record(self, rows: "Sequence[RecordedRow]", now: float, published: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from support.forks import SCALE
+from support import forks
 from support.waiting import until
 
 import shmfeed
@@ -28,7 +28,7 @@ VENUES = {
     "fast": {"speed": 30},
     "numbered": {"speed": 10, "sequence": "connection", "timestamps": True},
 }
-TAKEOVERS = max(2, round(SCALE))
+TAKEOVERS = max(2, int(forks.SCALE))
 
 # `shmfeed`, which kills itself with SIGKILL at a point, or leaves a part out.
 PROGRAM = """
@@ -79,7 +79,7 @@ sys.exit(main(sys.argv[2:]))
 OF_THE_NEW = ["connected", "handed", "taking", "taken", "caught up"]
 OF_THE_OLD = ["asked", "answered", "offered", "handed over"]
 LEFT_OUT = ["takes long", "forgets"]
-if SCALE <= 1:  # each takes some seconds
+if forks.SCALE <= 1:  # each takes some seconds
     OF_THE_NEW, OF_THE_OLD, LEFT_OUT = ["caught up"], ["offered"], ["forgets"]
 
 
@@ -176,7 +176,9 @@ def end(process):
     assert process.wait(20) == 0
 
 
-@pytest.mark.parametrize("venue", list(VENUES)[: round(SCALE)], indirect=True)
+@pytest.mark.parametrize(
+    "venue", list(VENUES)[: max(1, int(forks.SCALE))], indirect=True
+)
 def test_many_takeovers_in_a_row_lose_no_bar(run, feed_name) -> None:
     running = run()
     with served(feed_name) as (feed, ring, first), Watch(feed) as watch:
