@@ -173,7 +173,9 @@ def test_holes_and_repairs_are_drawn(
     holes = [(START + number * MINUTE) // 1000 for number in (5, 6, 7)]
     assert tab.js("chart.holes.data().map(one => one.time)") == holes
     assert tab.js("chart.markers.markers().map(one => one.shape)") == ["square"]
-    assert tab.text("#chart-holes").startswith("3 from 2024-01-01T00:05:00Z to ")
+    assert tab.text("#chart-holes").startswith(
+        "3 bars from 2024-01-01T00:05:00Z to 2024-01-01T00:07:00Z: given up, "
+    )
     # A repair fills the hole, and revises bar 2.
     rows = writer.reader(("BTCUSDT", "1m")).snapshot(100).block
     rows = np.insert(rows, [5, 5, 5], rows[:, 4:5], axis=1)

@@ -133,11 +133,11 @@ def _row(feed: str, row: Row, now: int) -> str:
     close = NO_VALUE if row.close is None else plain(row.close)
     closed = NO_VALUE if row.close_time is None else format_ms(row.close_time)
     health = escape(row.health)
-    why = f' title="{escape(row.why)}"' if row.why else ""
+    why = f' <span class="why">{escape(row.why)}</span>' if row.why else ""
     return (
         f'<tr><td>{escape(feed)}</td><th scope="row"><button type="button">'
         f"{escape(row.symbol)}</button></th><td>{escape(row.timeframe)}</td>"
-        f'<td><span class="health {health}"{why}>{health}</span></td>'
+        f'<td><span class="health {health}">{health}</span>{why}</td>'
         f'<td class="number">{close}</td><td>{closed}</td>'
         f'<td class="number">{format_duration(age)}</td>'
         f'<td class="number">{row.gaps}</td></tr>'

@@ -4,7 +4,7 @@
 const HEALTHS = [
   "dead", "stale", "waiting", "recovering", "polled", "quiet", "live", "closed",
 ];
-const BAD = new Set(HEALTHS.slice(0, 5));
+const ALARMING = ["dead", "stale"];
 // Of a row: symbol, timeframe, health, why, close, close_time, updated, count, gaps.
 const [SYMBOL, TIMEFRAME, HEALTH, WHY, CLOSE, CLOSE_TIME, UPDATED, COUNT, GAPS] =
   Array.from({ length: 9 }, (_, number) => number);
@@ -77,10 +77,10 @@ function takeRow(feed, row) {
   const hasClosed = known !== undefined && row[COUNT] > known.row[COUNT];
   entry.row = row;
   entry.text = `${feed} ${row[SYMBOL]} ${row[TIMEFRAME]} ${row[HEALTH]}`.toLowerCase();
-  const { health, close, closeTime, gaps } = entry.cells;
+  const { health, why, close, closeTime, gaps } = entry.cells;
   setText(health, row[HEALTH]);
   health.className = `health ${row[HEALTH]}`;
-  health.title = row[WHY];
+  setText(why, row[WHY]);
   setText(close, Format.number(row[CLOSE]));
   setText(closeTime, Format.time(row[CLOSE_TIME]));
   setText(gaps, Format.count(row[GAPS]));
@@ -98,9 +98,11 @@ function addEntry(id, feed, row) {
   name.append(button);
   const health = make("span");
   const healthCell = make("td");
-  healthCell.append(health);
+  const why = make("span", "", "why");
+  healthCell.append(health, " ", why);
   const cells = {
     health,
+    why,
     close: make("td", "", "number"),
     closeTime: make("td"),
     age: make("td", "", "number"),
@@ -131,7 +133,7 @@ function showAge(entry) {
 function showFeeds() {
   const cards = feeds.map(feedCard);
   byId("feeds").replaceChildren(...(cards.length ? cards : [make("p", "no feed")]));
-  const bad = feeds.filter((feed) => BAD.has(feed.health));
+  const bad = feeds.filter((feed) => ALARMING.includes(feed.health));
   const said = bad.map((feed) => `Feed ${feed.feed} is ${feed.health}.`).join(" ");
   setText(byId("alert"), said);
   const worst = HEALTHS.find((health) => feeds.some((feed) => feed.health === health));
@@ -365,15 +367,16 @@ function showBars({ bars, forming, holes }) {
     : "no closed bar";
   const open = forming ? `, now ${Format.number(forming[4])}` : "";
   setText(byId("chart-price"), closed + open);
-  const items = holes.map(({ first, last: end, missing, state, reason }) => {
-    const words = state === "none_at_venue" ? "no bar at the venue" : state.replace("_", " ");
-    return make(
-      "li",
-      `${Format.count(missing)} from ${Format.time(first)} to ${Format.time(end)}:`
-        + ` ${words}, ${reason}`,
-    );
-  });
+  const items = [...holes].reverse().map((hole) => make("li", holeText(hole)));
   byId("chart-holes").replaceChildren(...items);
+}
+
+function holeText({ first, last, missing, state, reason }) {
+  const words = state === "none_at_venue" ? "no bar at the venue" : state.replace("_", " ");
+  const span = missing === 1
+    ? `1 bar at ${Format.time(first)}`
+    : `${Format.count(missing)} bars from ${Format.time(first)} to ${Format.time(last)}`;
+  return `${span}: ${words}, ${reason}`;
 }
 
 /* Time passes. */
