@@ -32,7 +32,6 @@ class LatencyMeter:
         self._epoch = -1  # of the clock, when `_shift` was computed
         self._shift = 0.0
         self._next_flush = 0.0
-        self._is_pending = False
         self._clear()
 
     def observe(self, events: Sequence[Event], read_at: float) -> None:
@@ -40,18 +39,21 @@ class LatencyMeter:
 
         `read_at` is when it was read, by `boot_seconds`; 0 if that is not known.
         """
-        first = next((event for event in events if isinstance(event, BarEvent)), None)
+        first = events[0] if events else None
+        if type(first) is not BarEvent:  # seldom
+            first = next((one for one in events if type(one) is BarEvent), None)
         if first is None or not read_at:
             return
         delay = boot_seconds() - read_at
         self._publish[bisect_left(BOUNDS, delay)] += 1
         self._publish_sum += delay
-        self._is_pending = True
-        if first.event_time and not self._clock.is_doubtful:
-            if self._clock.epoch != self._epoch:
+        clock, event_time = self._clock, first.event_time
+        if event_time and not clock.is_doubtful:
+            if clock.epoch != self._epoch:
                 self._compare_clocks(read_at)
-            delay = max(0.0, read_at + self._shift - first.event_time / 1000)
-            if delay <= _LONGEST:
+            delay = read_at + self._shift - event_time / 1000
+            if delay < _LONGEST:
+                delay = max(delay, 0.0)
                 self._venue[bisect_left(BOUNDS, delay)] += 1
                 self._venue_sum += delay
 
@@ -61,7 +63,7 @@ class LatencyMeter:
             return
         self._next_flush = now + FLUSH_SECONDS
         self._compare_clocks(now)
-        if self._is_pending:
+        if any(self._publish):
             for number, buckets, total in (
                 (VENUE, self._venue, self._venue_sum),
                 (PUBLISH, self._publish, self._publish_sum),
@@ -72,7 +74,6 @@ class LatencyMeter:
     def _clear(self) -> None:
         self._venue, self._publish = [0] * BUCKETS, [0] * BUCKETS
         self._venue_sum = self._publish_sum = 0.0
-        self._is_pending = False
 
     def _compare_clocks(self, now: float) -> None:
         """Compute the seconds from the boot clock to the clock of event times."""
