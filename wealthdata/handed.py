@@ -91,6 +91,14 @@ class TaskRecord:
         if turned_back or closed > self.handed.get(stream, closed - 1):
             self.handed[stream] = closed
 
+    def forget(self, stream: StreamId) -> None:
+        """Forget what the task has had and read of a stream: it begins again."""
+        self.settle()
+        price_table.keep_reads()
+        self._keep_lists()
+        for known in (self.handed, self.read, self.followed):
+            known.pop(stream, None)
+
     def hand_bar(self, origin: Origin, bar: Bar) -> None:
         """Note a bar that the task was handed, for its next decision."""
         self.log.hand(origin, bar)

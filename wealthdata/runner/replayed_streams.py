@@ -35,7 +35,7 @@ class ReplayedStreams:
         self._troubled: set[int] = set()  # their health is known to be not live
         self._lived: set[int] = set()  # live once
         for place, stream in enumerate(streams):
-            record.followed.pop(stream.id, None)  # of an earlier replay
+            record.forget(stream.id)  # an earlier replay may have played it
             stream.begin(record, start)
             source = stream.id[0], stream.source_key
             self._places.setdefault(source, []).append(place)

@@ -154,6 +154,8 @@ def test_an_expected_identity_is_an_error_that_says_what_to_replay(two):
 
 
 def test_a_second_replay_begins_anew(two):
+    with ReplayMode(RunRequest(("AAA",), ("1m",)), two) as mode:
+        next(mode.steps())  # it ends after its first bar
     runs = [
         list(run_steps(ReplayMode(RunRequest(("AAA",), ("1m",)), two)))
         for _ in range(2)
