@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -238,6 +239,24 @@ class BuildCore(build_ext):
             raise CompileError(f"the C core cannot be built: {error}") from error
 
 
+class PackWheel(bdist_wheel):
+    """The packing of a wheel: one without the C core has the tag py3-none-any.
+
+    The tag of a platform would promise the core, and pip would keep the wheel and
+    install it where the core can be built.
+    """
+
+    def run(self) -> None:
+        if not self.skip_build:
+            self.run_command("build")
+            self.skip_build = True
+        outputs = self.get_finalized_command("build_ext").get_outputs()
+        if not all(Path(path).exists() for path in outputs):
+            self.distribution.ext_modules = []
+            self.root_is_pure, self.plat_name_supplied = True, False
+        super().run()
+
+
 def forget_core() -> None:
     """Remove an earlier build, which would be packed or loaded in place of this one."""
     name = "_ringbuf" + sysconfig.get_config_var("EXT_SUFFIX")
@@ -284,5 +303,5 @@ if __name__ == "__main__":
     write_layout(Path(INSTALLED))
     setup(
         ext_modules=[] if wanted() is False else [core()],
-        cmdclass={"build_ext": BuildCore},
+        cmdclass={"bdist_wheel": PackWheel, "build_ext": BuildCore},
     )

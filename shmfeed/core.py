@@ -128,8 +128,8 @@ build = "pure Python" if extension is None else "C"
 REMEDY = (  # how to get the C core
     f"unset {PURE}"
     if WHY.startswith(PURE)
-    else "install a C compiler and Python's headers, then reinstall shmfeed with"
-    " SHMFEED_BUILD_EXTENSION=yes, which reports what is missing"
+    else "install a C compiler and Python's headers, then reinstall shmfeed from its"
+    " clone or sdist with SHMFEED_BUILD_EXTENSION=yes, which reports what is missing"
 )
 
 

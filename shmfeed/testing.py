@@ -34,7 +34,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "shmfeed.testing is a plugin of pytest, which is not installed: "
-        "pip install pytest '.[sim]' in the clone",
+        "pip install pytest websockets",
         name="pytest",
     ) from None
 

@@ -16,7 +16,7 @@ from shmfeed.validation import check_feed_name
 _DESCRIPTION = """\
 Serve a page that shows feeds, streams by health and age, and live candles, until
 Ctrl-C. It reads shared memory alone; the feeders are not involved. It needs the
-packages starlette and uvicorn: pip install '.[dashboard]' in the clone.
+packages starlette and uvicorn: pip install starlette uvicorn.
 """
 
 _EPILOG = """\
@@ -82,8 +82,7 @@ def run(args: argparse.Namespace) -> int:
         if package not in ("starlette", "uvicorn", "h11", "anyio"):
             raise
         print_error(
-            f"the dashboard needs the package {package}; pip install"
-            " '.[dashboard]' in the clone"
+            f"the dashboard needs the package {package}: pip install starlette uvicorn"
         )
         return FAILED
     with listen(address) as listener:

@@ -135,7 +135,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
             raise  # a defect, not a missing dependency
         output.print_error(
             f"module {error.name} is not installed for {sys.executable}; install"
-            " shmfeed with its dependencies: `pip install .` in the clone"
+            " shmfeed with its dependencies: `pip install PATH`, of its clone or wheel"
         )
         return exit_codes.FAILED
     parser, subparser = _build_parsers(name, module)

@@ -22,7 +22,7 @@ _DESCRIPTION = """\
 Serve the figures of feeds at /metrics until Ctrl-C, in the OpenMetrics format, or in
 Prometheus' older one if a client accepts no other. Each scrape reads shared memory
 once; the feeders are not involved. It needs the package prometheus-client:
-pip install '.[metrics]' in the clone.
+pip install prometheus-client.
 """
 
 _EPILOG = """\
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
             if error.name != "prometheus_client":
                 raise
             print_error(
-                "metrics need the package prometheus-client; pip install '.[metrics]'"
-                " in the clone"
+                "metrics need the package prometheus-client:"
+                " pip install prometheus-client"
             )
             return FAILED
         shown = exposition.Exposition(sampler)

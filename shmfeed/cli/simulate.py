@@ -7,7 +7,7 @@ from shmfeed.simulator import command
 _DESCRIPTION = """\
 Run a local venue until Ctrl-C: it generates bars, or replays recorded frames, and
 serves them on loopback as a real venue would. Prices depend on --seed, symbol and time
-alone. It needs the package websockets: pip install '.[sim]' in the clone.
+alone. It needs the package websockets: pip install websockets.
 """
 
 _EPILOG = f"""\

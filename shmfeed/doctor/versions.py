@@ -37,7 +37,7 @@ def check_versions() -> Iterator[Finding]:
         yield note(
             "versions",
             "required versions are unknown, because shmfeed is not installed",
-            "`pip install .` in the clone",
+            "`pip install PATH`, of its clone or wheel",
         )
         return
     yield ok(_PACKAGE, ours.version)

@@ -367,7 +367,7 @@ def _yaml(text: str) -> object:
     try:
         import yaml  # noqa: PLC0415  optional: only a YAML file needs it
     except ImportError:
-        hint = "pip install '.[yaml]' in the clone, or write TOML"
+        hint = "pip install PyYAML, or write TOML"
         raise _FileError(f"needs PyYAML: {hint}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)

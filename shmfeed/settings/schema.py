@@ -166,8 +166,7 @@ def _check_compression(value: object) -> object:
     chosen = _COMPRESSION.check(value)
     if chosen == "deflate" and importlib.util.find_spec("websockets") is None:
         raise BadArgumentError(
-            "deflate needs the package websockets: pip install '.[deflate]' in the"
-            " clone, or off"
+            "deflate needs the package websockets: pip install websockets, or off"
         )
     return chosen
 

@@ -423,7 +423,7 @@ def load_server() -> "type[VenueServer]":
         if (error.name or "").partition(".")[0] != "websockets":
             raise
         raise ImportError(
-            "the local venue needs websockets: pip install '.[sim]' in the clone",
+            "the local venue needs websockets: pip install websockets",
             name=error.name,
         ) from None
     return VenueServer

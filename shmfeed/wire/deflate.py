@@ -46,8 +46,8 @@ def negotiated(answer: Answer) -> Inflater | None:
         from websockets.headers import parse_extension  # noqa: PLC0415
     except ImportError:
         raise ConnectionLostError(
-            "compression needs the package websockets: pip install '.[deflate]' in the"
-            " clone, or compression off"
+            "compression needs the package websockets: pip install websockets,"
+            " or compression off"
         ) from None
     factory = ClientPerMessageDeflateFactory(client_max_window_bits=True)
     try:

@@ -139,8 +139,8 @@ def test_a_missing_package_is_named(capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     assert main(["metrics", "--port", "0"]) == 1
     assert capsys.readouterr().err == (
-        "shmfeed: metrics need the package prometheus-client; pip install '.[metrics]'"
-        " in the clone\n"
+        "shmfeed: metrics need the package prometheus-client:"
+        " pip install prometheus-client\n"
     )
 
 

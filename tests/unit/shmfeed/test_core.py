@@ -399,11 +399,20 @@ class TestInstalled:
         assert run(python, "-c", code) == str(VERSION)
         assert run(python, "-c", ROUND_TRIP, feed_name) == "True C\n1.5"
 
-    def test_an_install_without_the_extension_serves_a_feed(
-        self, source, tmp_path, feed_name
+    @pytest.mark.parametrize(
+        "environ", [{"CC": "false"}, {"SHMFEED_BUILD_EXTENSION": "no"}]
+    )
+    def test_a_wheel_without_the_extension_says_so_and_serves_a_feed(
+        self, source, tmp_path, feed_name, environ
     ) -> None:
-        wheel = pack("wheel", source, tmp_path, SHMFEED_BUILD_EXTENSION="no")
+        """The tag of a platform would promise C; an install would keep such a wheel."""
+        wheel = pack("wheel", source, tmp_path, **environ)
         assert wheel.name.endswith("-py3-none-any.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (found,) = (n for n in archive.namelist() if n.endswith("/WHEEL"))
+            said = archive.read(found).decode()
+            assert not [name for name in archive.namelist() if ".data/" in name]
+        assert "Root-Is-Purelib: true\nTag: py3-none-any\n" in said
         python = install(wheel, tmp_path / "venv")
         said = run(python, "-c", ROUND_TRIP, feed_name)
         assert said == "True pure Python\n1.5"
