@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from statistics import median
 from typing import Any, NamedTuple
@@ -134,13 +134,16 @@ def app(url: str, protocol: str, messages: int, size: int) -> Run:
 RIVALS: dict[str, Callable[..., Run]] = {DRAIN: drain, BARE: bare, APP: app}
 
 
-def feeder(url: str, sent: Traffic, *more: str) -> Run:
+def feeder(
+    url: str, sent: Traffic, *more: str, program: Sequence[str] = ("-m", "shmfeed")
+) -> Run:
     """Run a feeder from its launch to the last message; exit if it lost any.
 
-    `more` are options of the feeder.
+    `more` are options of the feeder, `program` is the command as the interpreter's
+    arguments.
     """
     name = f"bench-{os.getpid()}"
-    command = [sys.executable, "-m", "shmfeed", "run", "--unlink", "--feed", name]
+    command = [sys.executable, *program, "run", "--unlink", "--feed", name]
     command += ["--protocol", sent.protocol, "--market-type", MARKET]
     command += ["--endpoint", url]
     command += ["--symbols", ",".join(SYMBOLS), "--resolutions", TIMEFRAME]

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "bench_ingest",
     "bench_recovery",
     "bench_store",
+    "bench_metrics",
     "bench_history",
 )
 

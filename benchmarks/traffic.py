@@ -48,14 +48,19 @@ def make(protocol: str, bars: int) -> Traffic:
 
 
 @contextmanager
-def venue(traffic: Traffic) -> Iterator[str]:
-    """Run a venue process that sends this traffic; give its URL."""
+def venue(traffic: Traffic, pace: float = 0.0) -> Iterator[str]:
+    """Run a venue process that sends this traffic; give its URL.
+
+    `pace` is in seconds from one message to the next; 0: as fast as the client reads.
+    """
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder, "traffic.frames")
-        lines = [b"ws://made.beforehand/", *(b"0: " + p for p in traffic.payloads)]
-        recording.write_bytes(b"\n".join(lines))
+        payloads = enumerate(traffic.payloads)
+        lines = [b"%.6f: %b" % (number * pace, payload) for number, payload in payloads]
+        recording.write_bytes(b"\n".join([b"ws://made.beforehand/", *lines]))
         command = [sys.executable, "-m", "shmfeed.simulator", "--json"]
-        command += ["--protocol", traffic.protocol, "--speed", "max"]
+        speed = "1" if pace else "max"
+        command += ["--protocol", traffic.protocol, "--speed", speed]
         command += ["--replay", str(recording)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             try:

@@ -2,14 +2,15 @@
 
 import gzip
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from shmfeed.observe.metrics import FeedCollector
 from shmfeed.observe.sample import Sampler
 
-OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
-PLAIN = CONTENT_TYPE_LATEST  # Prometheus' older format
+# Content types: they name the formats.
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' older format
 _FAST = 1  # a level of gzip
 
 

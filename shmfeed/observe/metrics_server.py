@@ -92,10 +92,10 @@ class MetricsServer:
         self._open += 1
         self._idle[writer] = None
         if self._open > self._most:
-            next(iter(self._idle)).transport.abort()
+            self._cut_oldest()
         try:
             request = await _read_request(reader)
-            del self._idle[writer]
+            self._idle.pop(writer, None)
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await self._answer(request)
                 is_head = request is not None and request.method == "HEAD"
@@ -106,6 +106,11 @@ class MetricsServer:
             self._idle.pop(writer, None)
             self._open -= 1
             writer.close()
+
+    def _cut_oldest(self) -> None:
+        oldest = next(iter(self._idle))
+        del self._idle[oldest]
+        oldest.transport.abort()
 
     async def _answer(self, request: Request | None) -> Answer:
         if request is None:

@@ -64,7 +64,7 @@ def test_a_feed_that_comes_goes_and_comes_again(site, feed_name) -> None:
             assert values(text, "shmfeed_bars_total") == {of_feed: 1.0}
             writer.close(unlink=True)
     kind, text = scrape(url, "text/plain")
-    assert kind.startswith("text/plain; version=")
+    assert kind == "text/plain; version=0.0.4; charset=utf-8"
     assert f'shmfeed_feed_up{{feed="{feed_name}"}} 0.0\n' in text
     assert end(process, signal.SIGTERM) == (0, "", "")
 

@@ -72,6 +72,17 @@ def test_the_feeder_is_compared_with_a_bare_loop_and_loses_nothing():
     assert table.count("each value right") == 2
 
 
+def test_a_feeder_that_counts_latencies_is_compared_with_one_that_does_not():
+    benchmark = "bench_metrics"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    scrape = found["results"]["scrape"]
+    assert scrape["lines"] > 5 * 50
+    for pair in found["results"]["each message a batch"]:
+        assert pair.keys() == {"counted", "not counted"}
+        assert all(one["cpu"] > 0 for one in pair.values())
+
+
 def test_a_read_a_bar_is_compared_with_that_read_alone():
     benchmark = "bench_runner"
     found, table = run(benchmark)
