@@ -37,6 +37,13 @@ class _Newest(NamedTuple):
     open_time: int
     values: tuple[float, float, float, float, float]
     stamp: int
+    is_closed: bool
+
+    def is_of(self, event: BarEvent) -> bool:
+        """Return True if the bar may have its values of this message."""
+        if event.open_time != self.open_time or (event.closed and not self.is_closed):
+            return False
+        return _values_of(event) == self.values
 
 
 class CatchUp:
@@ -81,7 +88,8 @@ class CatchUp:
                 if events:
                     self._take(events, CARRIED, 0)
             elif key in self._matches:
-                stream.ledger.resume(CarriedLedger(is_doubtful=False))
+                own = stream.ledger.carry()
+                stream.ledger.resume(own._replace(is_doubtful=False))
         return self
 
     def take(self, received: Received) -> None:
@@ -113,8 +121,7 @@ class CatchUp:
                 continue
             if event.closed:
                 self._finals[stream.key, event.open_time] = count
-            is_same = event.open_time == newest.open_time
-            if is_same and _values_of(event) == newest.values:
+            if newest.is_of(event):
                 self._matches[stream.key] = count
 
     def _is_known(self, event: BarEvent, key: StreamKey) -> bool:
@@ -138,13 +145,15 @@ def _newest_of(stream: StreamState, carried: CarriedLedger | None) -> _Newest | 
     stamp = 0 if carried is None else carried.stamp
     if carried is not None and carried.held:
         event = carried.held[-1]
-        return _Newest(event.open_time, _values_of(event), event.event_time)
+        is_closed = bool(event.closed)
+        return _Newest(event.open_time, _values_of(event), event.event_time, is_closed)
     reader = stream.ring.reader
-    bar: Bar | None = reader.forming() or reader.last_closed()
+    forming = reader.forming()
+    bar: Bar | None = forming or reader.last_closed()
     if bar is None:
         return None
     values = bar.open, bar.high, bar.low, bar.close, bar.volume
-    return _Newest(bar.open_time, values, stamp)
+    return _Newest(bar.open_time, values, stamp, forming is None)
 
 
 def _values_of(event: BarEvent) -> tuple[float, float, float, float, float]:
