@@ -10,8 +10,8 @@ _EARLY = "Ctrl-C before it started"
 # The codes of each command, besides those of COMMON.
 MEANINGS: dict[str, dict[int, str]] = {
     "run": {
-        0: "a signal stopped the feeder; --check: each stream has a bar, and REST the"
-        " same one",
+        0: "a signal stopped the feeder, or another one took over; --check: each stream"
+        " has a bar, and REST the same one",
         FAILED: "the feeder failed: another has the feed, no space, ..; --check: no bar"
         " came, or REST differs",
         USAGE: "a setting, an option or a value is not accepted",

@@ -123,6 +123,7 @@ class Feeder:
         self._budget = DialBudget(directory, settings.dials_per_minute)
         self._gate = DialGate(self._budget, self._codec, self._tell_wanted)
         self._requests = RequestQueue()
+        self._journal = Journal(settings.feed)
         self._replace = replace
         self._has_feed = False
         self._handover: PendingRequest | None = None  # asked for by another feeder
@@ -156,10 +157,7 @@ class Feeder:
         self._reloader = Reloader(settings, targets, own_list, source)
 
     def _take_feed(self, locks: FeedLocks | None = None) -> None:
-        """Take the feed's segment, and go on with its rows.
-
-        `locks` are those of a feeder that hands the feed over, connected as this one.
-        """
+        """Take the feed's segment, with the locks of a feeder that hands it over."""
         settings, streams = self._settings, self._session.acknowledged
         state = self._session.status.state
         self._writer = take_feed(
@@ -169,7 +167,7 @@ class Feeder:
         self._store.warm(streams)
         self._begin_rows(settings, streams)
         self._handler = self._make_handler()
-        self._journal, self._mute = Journal(settings.feed), MuteStreams()
+        self._mute = MuteStreams()
         self._status = FeedStatus(
             self._writer, self._session, self._gate, lambda: self._settings
         )
@@ -253,7 +251,8 @@ class Feeder:
             raise self._failure
 
     def take_over(
-        self, beside: Callable[[Settings, Session, Batches], handover.Following]
+        self,
+        beside: Callable[[Settings, Session, Batches, Journal], handover.Following],
     ) -> bool:
         """Take the place of the feeder that runs, once this one is connected.
 
@@ -263,14 +262,14 @@ class Feeder:
             ShmfeedError: There is no connection, or the feed cannot be taken; the
                 other feeder goes on.
         """
-        follower = beside(self._settings, self._session, self._batches)
+        parts = self._session, self._batches, self._journal
+        follower = beside(self._settings, *parts)
         take = self._take_feed, self._catch_up
         try:
             self._taken = handover.take_place(follower, self._requests.wake, *take)
         finally:
             if not self._has_feed:
                 self._batches.close()
-                self._history.close()
                 self._requests.close()
         return self._has_feed
 
@@ -300,7 +299,7 @@ class Feeder:
         return is_done
 
     def _catch_up(self, told: Handover | None, events: Sequence[SessionEvent]) -> None:
-        handover.catch_up(self._parts, self._intake, told, events, self._take)
+        handover.catch_up(self._parts, self._intake, told, events, self._take_status)
         self._status.changed(self._session.status)
 
     def stop(self, unlink: bool = False) -> None:

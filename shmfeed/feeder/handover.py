@@ -101,7 +101,8 @@ def describe_feed(parts: FeederParts, intake: Intake) -> Handover:
         CarriedStream(key, ledger, key in warming)
         for key, ledger in intake.carry().items()
     ]
-    return Handover(os.getpid(), streams, parts.subscriptions.carry())
+    warmup = parts.reloader.settings.warmup_bars
+    return Handover(os.getpid(), streams, warmup, parts.subscriptions.carry())
 
 
 def catch_up(
@@ -109,11 +110,11 @@ def catch_up(
     intake: Intake,
     told: Handover | None,
     events: Sequence[SessionEvent],
-    take: Callable[[list[SessionEvent]], None],
+    take: Callable[[SessionEvent], None],
 ) -> None:
     """Go on where the former feeder left the feed, with the events since.
 
-    `told` is None of a feeder that died. `take` takes events that are no messages.
+    `told` is None of a feeder that died. `take` takes an event that is no message.
     """
     carried = {} if told is None else {one.key: one for one in told.streams}
     own = parts.subscriptions
@@ -127,10 +128,11 @@ def catch_up(
         if isinstance(event, Received):
             messages.take(event)
         else:
-            take([event])
+            take(event)
     if not events and parts.session.status.state == "connected":
         intake.connected()
-    parts.history.carry_on(key for key, one in carried.items() if not one.warms_up)
+    if told is not None and told.warmup >= parts.reloader.settings.warmup_bars:
+        parts.history.carry_on(key for key, one in carried.items() if not one.warms_up)
 
 
 def keep_serving(

@@ -62,6 +62,7 @@ class Handover(msgspec.Struct):
 
     pid: int
     streams: list[CarriedStream]
+    warmup: int  # bars that each stream was warmed up with
     wants: list[CarriedWants] = []
 
 

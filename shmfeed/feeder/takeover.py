@@ -37,6 +37,7 @@ from shmfeed.feeder.handover_channel import (
     receive,
     socket_of,
 )
+from shmfeed.feeder.journal import Journal
 from shmfeed.identity import parse_identity
 from shmfeed.segment.identity import busy_with, stored_identity
 from shmfeed.segment.mapping import Place, place
@@ -139,12 +140,14 @@ class Follower:
         settings: Settings,
         session: Session,
         batches: Iterator[list[SessionEvent]],
+        journal: Journal,
     ) -> None:
         self.events = HeldEvents()
         self.taken: Taken | None = None
         self._where = place(settings.feed)
         self._session = session
         self._batches = batches
+        self._journal = journal
         self._covered: set[StreamKey] = set()
         self._left_out: set[StreamKey] = set()
         self._ready_at: float | None = None
@@ -186,6 +189,8 @@ class Follower:
 
     def _take(self, batch: list[SessionEvent], now: float) -> None:
         for event in batch:
+            if not isinstance(event, Received):
+                self._journal.take(event)
             if isinstance(event, Subscribed):
                 self._covered.update(event.covered)
             elif isinstance(event, StreamsRefused):
@@ -197,6 +202,8 @@ class Follower:
             if not isinstance(event, StatusChanged | NextAttempt):
                 self.events.add(event, now)
         self.events.drop(now)
+        if self._journal.is_pending:
+            self._journal.flush()
 
     def _lost(self, event: ConnectionLost) -> None:
         self._covered.difference_update(event.uncovered)

@@ -91,3 +91,89 @@ def test_a_manager_that_launches_nothing_waits_for_a_feeder(
         manager.stop()
     assert feeder.poll() is None  # the `run` wants its list
     assert end(feeder, signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_manager_adopts_the_feeder_that_took_over_from_its_own(
+    run, venue, feed_name
+) -> None:
+    manager = WebSocketManager(feed_name)
+    manager.configure(symbols=["ETHUSDT"], resolutions=["1s"], endpoint=venue.url)
+    try:
+        manager.start(timeout=20)
+        first = manager.get_status()["pid"]
+        with shmfeed.attach(feed_name) as feed:
+            ring = feed.ring("ETHUSDT", "1s")
+            following = run("--takeover")  # it wants BTCUSDT for itself
+            until(lambda: manager.get_status()["pid"] == following.pid)
+            until(manager.is_connected)
+            assert first != following.pid
+            assert set(feed.streams()) == {("ETHUSDT", "1s"), ("BTCUSDT", "1s")}
+            assert ring.wait(ring.count, timeout=20)
+            rows = ring.snapshot(100)
+            assert set((rows.open_time[1:] - rows.open_time[:-1]).tolist()) == {1000}
+            manager.update_subscription(symbols=["SOLUSDT"])
+            until(lambda: ("SOLUSDT", "1s") in feed.streams())
+    finally:
+        manager.stop()
+    assert following.poll() is None  # it is a `run` with a list of its own
+    assert end(following, signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_takeover_that_gets_no_connection_leaves_the_feeder(
+    run, venue, feed_name
+) -> None:
+    running = run()
+    with shmfeed.attach(feed_name, timeout=20) as feed:
+        ring = feed.ring("BTCUSDT", "1s")
+        until(lambda: feed.status()["state"] == "connected")
+        venue.refuse()
+        fast = "--reconnect-delay-base", "0.05", "--max-reconnect-attempts", "2"
+        failed = run("--takeover", *fast)
+        errors = failed.communicate(timeout=30)[1]
+        assert failed.returncode == 1
+        assert errors.splitlines()[-1].startswith("shmfeed: could not connect to ")
+        assert errors.endswith("; the running feeder goes on\n")
+        venue.refuse(False)
+        assert ring.wait(ring.count, timeout=20)
+        assert feed.status()["pid"] == running.pid
+        assert feed.status()["reconnects"] == 0
+    assert end(running, signal.SIGTERM)[0] == 0
+
+
+def test_a_takeover_of_another_identity_is_refused(run, feed_name) -> None:
+    running = run()
+    with shmfeed.attach(feed_name, timeout=20) as feed:
+        until(lambda: feed.status()["state"] == "connected")
+        other = run("--takeover", "--venue", "b.com")
+        errors = other.communicate(timeout=20)[1]
+        assert other.returncode == 1
+        assert "wealthai/binance-testnet/b.com" in errors
+        assert feed.status()["pid"] == running.pid
+    assert end(running, signal.SIGTERM)[0] == 0
+
+
+def test_a_takeover_where_no_feeder_runs_starts_one(run, feed_name) -> None:
+    process = run("--takeover")
+    assert process.stdout.readline() == (
+        f"feed {feed_name}: no feeder runs, so this one starts\n"
+    )
+    with shmfeed.attach(feed_name, timeout=20) as feed:
+        until(lambda: feed.status()["state"] == "connected")
+        assert feed.status()["pid"] == process.pid
+    assert end(process, signal.SIGTERM)[0] == 0
+
+
+def test_a_takeover_ends_with_a_signal_while_it_follows(run, venue, feed_name) -> None:
+    running = run()
+    with shmfeed.attach(feed_name, timeout=20) as feed:
+        until(lambda: feed.status()["state"] == "connected")
+        venue.refuse()
+        following = run("--takeover", "--max-reconnect-attempts", "none")
+        while "could not connect" not in following.stderr.readline():
+            assert following.poll() is None
+        code, _, errors = end(following, signal.SIGTERM)
+        assert (code, "Traceback" in errors) == (0, False)
+        assert feed.status()["pid"] == running.pid
+    assert end(running, signal.SIGTERM)[0] == 0
