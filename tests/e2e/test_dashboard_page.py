@@ -281,6 +281,20 @@ def test_a_rebound_name_shows_nothing(
     tab.close()
 
 
+def test_a_token_is_asked_for_once(
+    feed_name: str, ring: RingWriter, new_tab: NewTab
+) -> None:
+    """The files, the shared events and the chart's bars use the page's password."""
+    token = "correct-horse-battery"
+    with serving([feed_name], token=token) as served:
+        tab = new_tab()
+        tab.open(served.url.replace("//", f"//me:{token}@"))
+        tab.wait_for(IS_LIVE)
+        tab.press("j")
+        tab.press("Enter")
+        tab.wait_for("chart.last !== undefined")
+
+
 def test_without_a_script_it_is_the_same_table(tab: Tab, page: Served) -> None:
     tab.disable_scripts()
     tab.open(page.url)

@@ -174,7 +174,8 @@ class StreamChart {
   async fetch({ feed, symbol, timeframe }, n) {
     const query = new URLSearchParams({ feed, symbol, timeframe, n });
     try {
-      const answer = await fetch(`/api/bars?${query}`);
+      // The page's own address may hold a password, with which fetch refuses to go.
+      const answer = await fetch(`${location.origin}/api/bars?${query}`);
       const data = await answer.json();
       if (answer.ok) return data;
       this.tell(data.error);
