@@ -1,5 +1,8 @@
 """The bars and holes of one stream, as a chart draws them."""
 
+import math
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import NamedTuple
 
 from shmfeed.bar import Bar, StreamKey, Timeframe, close_time
@@ -9,6 +12,7 @@ from shmfeed.text import counted, format_ms
 
 # Of a longer hole only so many missing bars take room in a chart.
 MOST_MISSING = 1000
+_DIGITS = 12  # of a price that are its own
 
 
 class ChartData(NamedTuple):
@@ -57,6 +61,14 @@ def missing_opens(hole: Hole) -> list[int]:
         opens.append(opened)
         opened = close_time(opened, hole.timeframe)
     return opens
+
+
+def count_decimals(bars: Iterable[Bar]) -> int:
+    """Return the decimals of the prices, as a venue has sent them; 2 without a bar."""
+    prices = {price for bar in bars for price in bar[2:6] if math.isfinite(price)}
+    texts = (f"{price:.{_DIGITS}g}" for price in prices)  # no digits of rounding
+    exponents = (Decimal(text).normalize().as_tuple().exponent for text in texts)
+    return max((max(0, -int(exponent)) for exponent in exponents), default=2)
 
 
 def describe_hole(hole: Hole) -> str:

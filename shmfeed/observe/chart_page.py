@@ -3,13 +3,16 @@
 import html
 import json
 import math
-from collections.abc import Iterable
 
 from shmfeed.bar import Bar
-from shmfeed.observe.chart_data import ChartData, describe_hole, missing_opens
+from shmfeed.observe.chart_data import (
+    ChartData,
+    count_decimals,
+    describe_hole,
+    missing_opens,
+)
 from shmfeed.observe.charts import ATTRIBUTION, LINK, read_notice, read_script
 
-_MOST_DECIMALS = 12
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -121,7 +124,7 @@ def _to_json(chart: ChartData) -> str:
         "bars": [_candle(bar) for bar in chart.bars],
         "volumes": [_volume(bar) for bar in chart.bars],
         "missing": missing,
-        "decimals": _count_decimals(chart.bars),
+        "decimals": count_decimals(chart.bars),
         "intraday": length < 86_400_000,
         "seconds": length < 60_000,
     }
@@ -139,9 +142,3 @@ def _candle(bar: Bar) -> dict[str, float]:
 def _volume(bar: Bar) -> dict[str, float]:
     time = {"time": bar.open_time // 1000}
     return time | {"value": bar.volume} if math.isfinite(bar.volume) else {**time}
-
-
-def _count_decimals(bars: Iterable[Bar]) -> int:
-    """Return the decimals of the prices, as the venue has sent them."""
-    texts = {f"{price:.{_MOST_DECIMALS}f}" for bar in bars for price in bar[2:6]}
-    return max((len(text.rstrip("0").partition(".")[2]) for text in texts), default=2)

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from shmfeed.bar import Bar, check_timeframe, close_time
-from shmfeed.core import Rows
+from shmfeed.bar import Bar, check_timeframe
 from shmfeed.feed import attach
 from shmfeed.holes import Hole
+from shmfeed.observe.chart_data import count_decimals, missing_opens
 
 MAX_BARS = 2000
-_DRAWN_PER_HOLE = 500  # missing bars whose times are listed, of each hole
 
 Cells = tuple[int, float, float, float, float, float, int, int]
 
@@ -17,9 +16,8 @@ def read_bars(feed: str, symbol: str, timeframe: str, number: int) -> dict[str, 
     """Return the last `number` closed bars, the forming bar, and the holes.
 
     Bars are `[open_time, open, high, low, close, volume, flags, close_time]`, times ms
-    UTC.
-    `count` and `epoch` are those of the ring: while `epoch` stays the same, bars that
-    have been read stay as they are.
+    UTC. `decimals` are those of the prices. `count` and `epoch` are those of the ring:
+    while `epoch` stays the same, bars that have been read stay as they are.
 
     Raises:
         FeedNotFoundError, StreamNotFoundError: There is no such feed or stream.
@@ -32,6 +30,7 @@ def read_bars(feed: str, symbol: str, timeframe: str, number: int) -> dict[str, 
         rows = ring.snapshot(number)
         forming = ring.forming()
         holes = attached.gaps(ring.symbol, ring.timeframe) if number > 1 else []
+    bars = [rows.bar(row) for row in range(len(rows))]
     first = int(rows.open_time[0]) if len(rows) else 0
     return {
         "feed": feed,
@@ -39,14 +38,11 @@ def read_bars(feed: str, symbol: str, timeframe: str, number: int) -> dict[str, 
         "timeframe": ring.timeframe,
         "epoch": epoch,
         "count": rows.last,
-        "bars": _cells_of(rows),
+        "decimals": count_decimals(bars),
+        "bars": list(map(_cells, bars)),
         "forming": None if forming is None else _cells(forming),
         "holes": [_hole(hole) for hole in holes if hole.last >= first],
     }
-
-
-def _cells_of(rows: Rows) -> list[Cells]:
-    return [_cells(rows.bar(number)) for number in range(len(rows))]
 
 
 def _cells(bar: Bar) -> Cells:
@@ -63,16 +59,11 @@ def _cells(bar: Bar) -> Cells:
 
 
 def _hole(hole: Hole) -> dict[str, Any]:
-    opens: list[int] = []
-    opened = hole.first
-    while opened <= hole.last and len(opens) < _DRAWN_PER_HOLE:
-        opens.append(opened)
-        opened = close_time(opened, hole.timeframe)
     return {
         "first": hole.first,
         "last": hole.last,
         "missing": hole.missing,
         "state": hole.state,
         "reason": hole.reason,
-        "opens": opens,
+        "opens": missing_opens(hole),
     }

@@ -9,6 +9,7 @@ const REVISED = 64;
 const LOADED_BARS = 500;
 const NEWEST_BARS = 3;
 const POLL_MS = 1000;
+const HOLES_MS = 60_000; // after which the states of older holes are asked for again
 
 class StreamChart {
   /* tell(text) shows a sentence, show(bars, forming, holes) the newest values as text. */
@@ -91,12 +92,17 @@ class StreamChart {
     if (!data || stream !== this.stream) return;
     const range = this.last ? this.chart.timeScale().getVisibleRange() : null;
     this.last = data;
+    this.loadedAt = Date.now();
     this.drawAll(data);
     if (range) this.chart.timeScale().setVisibleRange(range);
     this.tellBars();
   }
 
   drawAll(data) {
+    const { decimals } = data;
+    this.candles.applyOptions({
+      priceFormat: { type: "price", precision: decimals, minMove: 10 ** -decimals },
+    });
     this.candles.setData(points(data));
     this.holes.setData(this.holePoints(data.holes));
     this.drawMarkers();
@@ -139,7 +145,7 @@ class StreamChart {
     const news = await this.fetch(stream, NEWEST_BARS);
     if (!news || stream !== this.stream) return;
     if (!this.last || !this.continues(news)) {
-      await this.load(stream); // a repair replaced bars, or some are not here yet
+      await this.load(stream); // a repair replaced bars, or some are not here yet, ..
       return;
     }
     const painted = this.newest();
@@ -158,7 +164,12 @@ class StreamChart {
   continues(news) {
     const { epoch, count, bars } = this.last;
     const isNext = bars.length > 0 && news.bars.some((bar) => bar[0] === bars.at(-1)[0]);
-    return news.epoch === epoch && news.count >= count && isNext && !news.holes.length;
+    const isKnown = ({ first, last, state }) => this.last.holes.some(
+      (hole) => hole.first === first && hole.last === last && hole.state === state,
+    );
+    const isFresh = !this.last.holes.length || Date.now() < this.loadedAt + HOLES_MS;
+    return news.epoch === epoch && news.count >= count && isNext && isFresh
+      && news.holes.every(isKnown);
   }
 
   newest() {
