@@ -52,6 +52,11 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "the processes of this host cannot be listed",
         USAGE: _NO_FEED,
     },
+    "top": {
+        0: "q ended it, or one sample was printed",
+        FAILED: "the output cannot be written",
+        USAGE: _NO_FEED,
+    },
     "tail": {
         0: "the bars were printed",
         FAILED: "the feed cannot be read",
@@ -120,6 +125,7 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "some of it is left; with --feed: any file of that feed is left",
         USAGE: f"there are no files of such a feed, or {_REFUSED}",
     },
+    "completion": {0: "the script was printed", USAGE: _REFUSED},
 }
 COMMON = {INTERRUPTED: "Ctrl-C", PIPE: "the program that read the output has ended"}
 

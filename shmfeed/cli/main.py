@@ -54,6 +54,7 @@ COMMANDS = {
     "wait": Subcommand("shmfeed.cli.wait", "wait until a feed is ready"),
     "ls": Subcommand("shmfeed.cli.ls", "list the feeds of this user on this host"),
     "readers": Subcommand("shmfeed.cli.readers", "list the processes that read a feed"),
+    "top": Subcommand("shmfeed.cli.top", "show the busiest streams, kept up to date"),
     "tail": Subcommand("shmfeed.cli.tail", "print the last closed bars of a stream"),
     "plot": Subcommand("shmfeed.cli.plot", "write a chart of a stream to a file"),
     "gaps": Subcommand("shmfeed.cli.gaps", "list missing bars, and have them filled"),
@@ -69,6 +70,7 @@ COMMANDS = {
     "metrics": Subcommand("shmfeed.cli.metrics", "serve figures to Prometheus"),
     "doctor": Subcommand("shmfeed.cli.doctor", "check this host and suggest remedies"),
     "clean": Subcommand("shmfeed.cli.clean", "remove files that no feeder holds"),
+    "completion": Subcommand("shmfeed.cli.completion", "complete words in a shell"),
 }
 
 _EPILOG = """\
