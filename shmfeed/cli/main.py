@@ -38,6 +38,15 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(shorten(message)))
 
 
+class _ListFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that has each command and its summary on one line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        # argparse forgets that commands are indented further than options.
+        self._action_max_length = 4 + max(map(len, COMMANDS))
+
+
 class Subcommand(NamedTuple):
     """The module of a command, and its line in the list of commands."""
 
@@ -167,7 +176,7 @@ def _build_parsers(
         prog="shmfeed",
         description="Market bars in shared memory: one feeder, any number of readers.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_ListFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"shmfeed {__version__}")

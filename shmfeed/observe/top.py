@@ -88,7 +88,7 @@ def compare(
             rates.
         newer: The sample now.
         seconds: The time between them.
-        late: How late this process had the newest bars, as `BarWatch` measures it.
+        late: The lateness of the newest bars, as `BarWatch` measures it.
     """
     known = {sample.feed: sample for sample in earlier}
     feeds, streams = [], []
