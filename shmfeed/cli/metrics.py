@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.options import add_owner_option, owner_of
 from shmfeed.cli.output import print_error, print_output
 from shmfeed.observe.listening import DEFAULT_HOST, Address, listen, resolve, url_of
 from shmfeed.observe.sample import Sampler
@@ -29,7 +30,7 @@ _EPILOG = """\
 examples:
   shmfeed metrics
   shmfeed metrics --port 9600 --feed spot --feed futures
-  shmfeed metrics --once > /var/lib/node_exporter/shmfeed.prom
+  shmfeed metrics --once | grep stream_ok
 """
 
 DEFAULT_PORT = 9600
@@ -61,10 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the metrics once, in Prometheus' older format, and serve nothing",
     )
     add("--json", action="store_true", help="print url, port and pid as JSON")
+    add_owner_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    with Sampler(args.feed) as sampler:
+    with Sampler(args.feed, owner=owner_of(args)) as sampler:
         try:
             from shmfeed.observe import exposition  # noqa: PLC0415
         except ModuleNotFoundError as error:

@@ -54,8 +54,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = (
-        "shmfeed run [--config FILE] [--check | --wait | --takeover] [--unlink]"
-        " [--replace] [--SETTING VALUE ..]"
+        "shmfeed run [--config FILE] [--check | --wait | --takeover] [--unlink]\n"
+        "                   [--replace] [--SETTING VALUE ..]"
     )
     parser.add_argument(
         "--unlink", action="store_true", help="remove the segment when the feeder stops"

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import NamedTuple, Self
 
 from shmfeed.accounts import chosen_owner
-from shmfeed.errors import FeedNotFoundError, ShmfeedError
+from shmfeed.errors import BusyRingError, FeedNotFoundError, ShmfeedError
 from shmfeed.feed import Feed, attach
 from shmfeed.memory.histogram import Latencies, read_latencies
 from shmfeed.segment.inventory import feeds_with_segment, is_replay
@@ -23,6 +23,7 @@ from shmfeed.validation import check_feed_name
 # A feed that vanished and that no call named is sampled for so long: as long as `clean`
 # leaves the files of a feeder that died.
 MISSED_SECONDS = 600.0
+_TRIES = 5  # of a read that the writer outran for 10 ms each
 
 
 class FeedSample(NamedTuple):
@@ -126,25 +127,33 @@ class Sampler:
         return sorted(self._seen_at)
 
     def _sample_one(self, name: str) -> FeedSample:
-        where = place(name, self._owner)
-        try:
-            if identity_at(where.segment) is None:  # detach: free its memory
-                raise FeedNotFoundError
-            feed = self._attached.get(name)
-            if feed is None:
-                feed = self._attached[name] = attach(name, owner=self._owner)
-            mapping = feed.current()
-            return FeedSample(
-                name,
-                feed_status(mapping, name),
-                read_latencies(mapping.words),
-                starts=heartbeat(mapping).epoch,
-            )
-        except ShmfeedError as error:
-            self._detach(name)
-            is_absent = isinstance(error, FeedNotFoundError)
-            reason = "" if is_absent else str(error)
-            return FeedSample(name, _status_of_absent(name, reason), None, reason)
+        for _ in range(_TRIES):
+            try:
+                return self._read(name)
+            except BusyRingError as error:  # its feeder lives: read again
+                reason = str(error)
+            except FeedNotFoundError:
+                reason = ""
+                break
+            except ShmfeedError as error:
+                reason = str(error)
+                break
+        self._detach(name)
+        return FeedSample(name, _status_of_absent(name, reason), None, reason)
+
+    def _read(self, name: str) -> FeedSample:
+        if identity_at(place(name, self._owner).segment) is None:
+            raise FeedNotFoundError  # an attachment would hold its memory
+        feed = self._attached.get(name)
+        if feed is None:
+            feed = self._attached[name] = attach(name, owner=self._owner)
+        mapping = feed.current()
+        return FeedSample(
+            name,
+            feed_status(mapping, name),
+            read_latencies(mapping.words),
+            starts=heartbeat(mapping).epoch,
+        )
 
     def _detach(self, name: str) -> None:
         feed = self._attached.pop(name, None)
@@ -152,12 +161,14 @@ class Sampler:
             feed.close()
 
 
-def sample(feeds: Iterable[str] | None = None) -> list[FeedSample]:
+def sample(
+    feeds: Iterable[str] | None = None, owner: str | int | None = None
+) -> list[FeedSample]:
     """Return one sample of these feeds, as `Sampler.sample` does, and detach.
 
     An observer that asks more than once keeps a Sampler.
     """
-    with Sampler(feeds) as sampler:
+    with Sampler(feeds, owner=owner) as sampler:
         return sampler.sample()
 
 

@@ -42,7 +42,7 @@ def test_help_lists_every_command(capsys) -> None:
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for name, command in COMMANDS.items():
-        assert f"{name} " in text
+        assert f"    {name}" in text
         assert command.summary in text
 
 

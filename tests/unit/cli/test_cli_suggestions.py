@@ -90,10 +90,7 @@ def test_what_may_be_another_secret_is_not_repeated(words, capsys) -> None:
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
         (["statu"], "did you mean status?"),  # an abbreviation is a typing mistake
         (["STATUS"], "did you mean status?"),
-        (
-            ["xyzzy"],
-            "; one of: run simulate demo status ls tail gaps export asof audit reload",
-        ),
+        (["xyzzy"], f"; one of: {' '.join(COMMANDS)}"),
         (["--versoin"], "did you mean --version?"),
         (["--", "status"], "invalid choice"),
         (["status", "--js"], "arguments: --js; did you mean --json?"),
@@ -225,7 +222,7 @@ class TestExitCodes:
     def test_every_command_has_meanings(self) -> None:
         assert MEANINGS.keys() == COMMANDS.keys()
         for codes in MEANINGS.values():
-            assert {0, 1, 2} <= codes.keys()
+            assert {0, 2} <= codes.keys()
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_the_help_lists_them(self, name, capsys) -> None:

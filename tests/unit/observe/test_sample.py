@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from shmfeed.errors import BadArgumentError
+from shmfeed.errors import BadArgumentError, BusyRingError
 from shmfeed.memory.histogram import BUCKETS, VENUE
 from shmfeed.observe import sample as sample_module
 from shmfeed.observe.sample import MISSED_SECONDS, FeedSample, Sampler, sample
-from shmfeed.segment.mapping import place
-from shmfeed.status import status_without_feed
+from shmfeed.segment.mapping import Mapping, place
+from shmfeed.status import FeedStatus, feed_status, status_without_feed
 from shmfeed.writer import create
 
 KEY = ("BTCUSDT", "1h")
@@ -106,6 +106,22 @@ class TestOneFeed:
         assert found.status["last_error"] == found.error
         assert (found.status["health"], found.latencies) == ("dead", None)
 
+    def test_one_whose_writer_outruns_a_read_is_read_again(
+        self, sampler: Sampler, feed_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        busy = [BusyRingError("the writer outran this read")] * 4
+
+        def read(mapping: Mapping, feed: str) -> FeedStatus:
+            if busy:
+                raise busy.pop()
+            return feed_status(mapping, feed)
+
+        with create(feed_name, history=5, streams=[KEY]):
+            monkeypatch.setattr(sample_module, "feed_status", read)
+            assert only(sampler.sample()).status["health"] == "waiting"
+            busy += [BusyRingError("the writer outran this read")] * 5
+            assert only(sampler.sample()).error == "the writer outran this read"
+
 
 class TestNames:
     def test_order_and_repetition(self, feed_name: str) -> None:
@@ -139,6 +155,20 @@ class TestNames:
             assert of_feed(sample(), name) is None
             assert of_feed(sample([name]), name) is not None
             writer.close(unlink=True)
+
+
+class TestOwner:
+    def test_the_feeds_of_another_user(
+        self, feed_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with create(feed_name, history=5):
+            me, other = os.geteuid(), os.geteuid() + 1
+            assert only(sample([feed_name], owner=me)).status["pid"] == os.getpid()
+            assert only(sample([feed_name], owner=other)).status["pid"] is None
+            assert of_feed(sample(owner=other), feed_name) is None
+            monkeypatch.setenv("SHMFEED_OWNER", str(other))
+            assert only(sample([feed_name])).status["pid"] is None
+            assert only(sample([feed_name], owner=me)).status["pid"] == os.getpid()
 
 
 class TestSharing:
