@@ -7,6 +7,7 @@ import json
 import os
 
 from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.options import add_owner_option, owner_of
 from shmfeed.cli.output import flush_output, print_error, print_output
 from shmfeed.errors import BadArgumentError
 from shmfeed.observe.listening import DEFAULT_HOST, listen, resolve, url_of
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name of this host that browsers may use, may be repeated",
     )
+    add_owner_option(parser)
     add("--json", action="store_true", help="print url, port and pid as JSON")
 
 
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
             " or leave out --host"
         )
     try:
+        from shmfeed.observe.page.hub import Hub  # noqa: PLC0415
         from shmfeed.observe.page.server import make_server  # noqa: PLC0415
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -85,12 +88,13 @@ def run(args: argparse.Namespace) -> int:
             f"the dashboard needs the package {package}: pip install starlette uvicorn"
         )
         return FAILED
+    hub = Hub(feeds, owner_of(args))
     with listen(address) as listener:
         _say_where(url_of(listener), listener.getsockname()[1], args.json)
         is_local = address.is_loopback
         names = (*args.allow_host, args.host)
         with contextlib.suppress(KeyboardInterrupt):
-            server = make_server(feeds, is_local=is_local, names=names, token=token)
+            server = make_server(hub, is_local=is_local, names=names, token=token)
             asyncio.run(server.run_until_stopped(listener))
     return 0
 

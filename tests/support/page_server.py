@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from shmfeed.observe.listening import listen, resolve, url_of
+from shmfeed.observe.page.hub import Hub
 from shmfeed.observe.page.server import PageServer, make_server
 
 PATIENCE = 30.0
@@ -94,7 +95,7 @@ def serving(
     token: str | None = None,
 ) -> Iterator[Served]:
     """Serve the page of feeds on a free port of loopback; stop it at the end."""
-    server = make_server(feeds, is_local=is_local, names=names, token=token)
+    server = make_server(Hub(feeds), is_local=is_local, names=names, token=token)
     loops: list[asyncio.AbstractEventLoop] = []
     has_begun = threading.Event()
 

@@ -36,10 +36,8 @@ _FRESH = {"Cache-Control": "no-store"}
 class Pages:
     """The answers of all routes, from one hub."""
 
-    def __init__(self, hub: Hub, feeds: Sequence[str] | None) -> None:
-        """Answer from `hub`, which shows these feeds, or all of this user's."""
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._feeds = feeds
         self._files = load_files()
         self._urls = addresses(self._files)
         self._rendered = (0, b"")  # the document, and the version of its model
@@ -87,7 +85,7 @@ class Pages:
         """Return the bars of `feed`, `symbol` and `timeframe`, the last `n`."""
         try:
             asked = self._asked_bars(request.query_params)
-            return _json(await self._hub.read(read_bars, *asked))
+            return _json(await self._hub.read(read_bars, *asked, self._hub.owner))
         except BadArgumentError as error:
             return _error(400, str(error))
         except FeedNotFoundError as error:
@@ -102,7 +100,8 @@ class Pages:
             if name not in query:
                 raise BadArgumentError(f"{name} is missing in the query")
         feed = check_feed_name(query["feed"])
-        if self._feeds is not None and feed not in self._feeds:
+        shown = self._hub.feeds
+        if shown is not None and feed not in shown:
             raise FeedNotFoundError(f"this page does not show feed {feed!r}")
         text = query.get("n", str(DEFAULT_BARS))
         is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
@@ -143,14 +142,13 @@ class Pages:
 
 def make_app(
     hub: Hub,
-    feeds: Sequence[str] | None,
     *,
     is_local: bool,
     names: Sequence[str] = (),
     token: str | None = None,
 ) -> ASGIApp:
     """Return the application that serves the page of a hub."""
-    router = Router(Pages(hub, feeds).routes(), redirect_slashes=False)
+    router = Router(Pages(hub).routes(), redirect_slashes=False)
     return Guard(router, is_local=is_local, names=names, token=token)
 
 

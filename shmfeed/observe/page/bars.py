@@ -12,8 +12,12 @@ MAX_BARS = 2000
 Cells = tuple[int, float, float, float, float, float, int, int]
 
 
-def read_bars(feed: str, symbol: str, timeframe: str, number: int) -> dict[str, Any]:
+def read_bars(
+    feed: str, symbol: str, timeframe: str, number: int, owner: int | None = None
+) -> dict[str, Any]:
     """Return the last `number` closed bars, the forming bar, and the holes.
+
+    `owner` is the user whose feed it is, by default this process's.
 
     Bars are `[open_time, open, high, low, close, volume, flags, close_time]`, times ms
     UTC. `decimals` are those of the prices. `count` and `epoch` are those of the ring:
@@ -24,7 +28,7 @@ def read_bars(feed: str, symbol: str, timeframe: str, number: int) -> dict[str, 
         BadArgumentError: A name is not accepted.
         ShmfeedError: The feed cannot be read.
     """
-    with attach(feed) as attached:
+    with attach(feed, owner=owner) as attached:
         ring = attached.ring(symbol, check_timeframe(timeframe))
         epoch = ring.epoch  # before the rows: a repair meanwhile shows at the next read
         rows = ring.snapshot(number)

@@ -13,7 +13,9 @@ from shmfeed.status import FeedStatus
 class LastCloses:
     """The reader of these closes. It stays attached to the feeds until `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: int | None = None) -> None:
+        """Read the feeds of a user, by default those of this process's."""
+        self._owner = owner
         self._feeds: dict[str, Feed] = {}
         self._rings: dict[str, dict[StreamKey, Ring]] = {}
 
@@ -33,7 +35,7 @@ class LastCloses:
         closes: dict[StreamKey, float] = {}
         try:
             if name not in self._feeds:
-                self._feeds[name] = attach(name)
+                self._feeds[name] = attach(name, owner=self._owner)
             before = self._rings.pop(name, {})
             rings = self._rings[name] = {}
             for stream in status["streams"]:

@@ -25,16 +25,21 @@ MAX_AGE = 0.5  # s of the sample that a request is answered from
 class Hub:
     """The model of all feeds, kept up to date for as many pages as are open.
 
-    Its methods are for one event loop.
+    `feeds` are the names of the feeds, None for all of the user `owner`, who is this
+    process's if it is None. Its methods are for one event loop.
     """
 
-    def __init__(self, feeds: Sequence[str] | None = None) -> None:
-        """Show these feeds, or all of this user's. Raise BadArgumentError."""
+    def __init__(
+        self, feeds: Sequence[str] | None = None, owner: int | None = None
+    ) -> None:
+        """Show these feeds. Raise BadArgumentError for a name that is not accepted."""
+        self.feeds = feeds
+        self.owner = owner
         self.model = PageModel()
         self.statuses: list[FeedStatus] = []
         self.is_stopping = False
-        self._sampler = Sampler(feeds)
-        self._closes = LastCloses()
+        self._sampler = Sampler(feeds, owner=owner)
+        self._closes = LastCloses(owner)
         self._reader = ThreadPoolExecutor(1, "feeds")
         self._lock = asyncio.Lock()
         self._sampled_at = float("-inf")

@@ -124,20 +124,16 @@ class PageServer(uvicorn.Server):
 
 
 def make_server(
-    feeds: Sequence[str] | None,
+    hub: Hub,
     *,
     is_local: bool,
     names: Sequence[str] = (),
     token: str | None = None,
 ) -> PageServer:
-    """Return a server of these feeds, or of all of this user's.
-
-    Raises BadArgumentError for a feed's name that is not accepted.
-    """
+    """Return a server of the page of a hub, with a door as `Guard` has it."""
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # no line a bad request
-    hub = Hub(feeds)
     config = uvicorn.Config(
-        make_app(hub, feeds, is_local=is_local, names=names, token=token),
+        make_app(hub, is_local=is_local, names=names, token=token),
         http=Connection,
         ws="none",
         lifespan="off",

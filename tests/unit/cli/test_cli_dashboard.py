@@ -1,6 +1,7 @@
 """`shmfeed dashboard`: where it serves, when it refuses to, how it ends."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -53,7 +54,8 @@ def test_two_feeds_and_one_that_is_not_there(
     command: Start, feed_name: str, cli_ring: RingWriter
 ) -> None:
     other = f"{feed_name}-other"
-    process = command("dashboard", "--port", 0, "--feed", other, "--feed", feed_name)
+    options = ("--feed", other, "--feed", feed_name, "--owner", os.geteuid())
+    process = command("dashboard", "--port", 0, *options)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("dashboard at http://127.0.0.1:")
@@ -102,6 +104,7 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         (["--port", "65536"], "port 65536 is not accepted"),
         (["--port", "-1"], "port -1 is not accepted"),
         (["--feed", "a b"], "'a b'"),
+        (["--owner", "no such user"], "--owner is 'no such user'"),
         (["--token-file", "/nowhere"], "--token-file '/nowhere' cannot be read"),
         (["--token-file", ""], "--token-file '' is not a path"),
     ],
