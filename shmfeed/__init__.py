@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from shmfeed.health import Health, RingStatus
     from shmfeed.holes import Hole
     from shmfeed.layout import State
+    from shmfeed.leases import Lease, lease
     from shmfeed.manager import WebSocketManager, get_websocket_manager
     from shmfeed.settings.arguments import SettingsArguments
     from shmfeed.status import ConnectionStatus, FeedStatus, StreamStatus
@@ -77,6 +78,7 @@ __all__ = [
     "Health",
     "Hole",
     "LappedWarning",
+    "Lease",
     "MissingBarsWarning",
     "NoDataError",
     "RecordingError",
@@ -114,6 +116,7 @@ __all__ = [
     "get_include",
     "get_websocket_manager",
     "kept_bytes",
+    "lease",
     "wait",
 ]
 
@@ -129,6 +132,7 @@ if not TYPE_CHECKING:
         "shmfeed.health": ("Health", "RingStatus"),
         "shmfeed.holes": ("Hole",),
         "shmfeed.layout": ("State",),
+        "shmfeed.leases": ("Lease", "lease"),
         "shmfeed.manager": ("WebSocketManager", "get_websocket_manager"),
         "shmfeed.settings.arguments": ("SettingsArguments",),
         "shmfeed.status": ("ConnectionStatus", "FeedStatus", "StreamStatus"),

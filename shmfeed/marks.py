@@ -30,10 +30,12 @@ from shmfeed.layout import (
     H_REPAIR_GRACE,
     H_STATE,
     H_STATE_SINCE,
+    H_TEXT,
     NOTE_WORDS,
     REASONS,
     STATES,
     STREAM_COUNTERS,
+    TEXT_WORDS,
     UNCOMPARED,
     WHY_WORDS,
     Reason,
@@ -42,7 +44,7 @@ from shmfeed.layout import (
 from shmfeed.memory.catalog import Catalog
 from shmfeed.memory.histogram import add_observations
 from shmfeed.memory.holes import HoleRecord, read_holes, write_holes
-from shmfeed.memory.note import pack_note, pack_text
+from shmfeed.memory.note import WRITER, pack_facts, pack_note, pack_text
 from shmfeed.memory.words import Latch, boot_ns
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.text import repr_short
@@ -70,6 +72,7 @@ class FeedMarks:
         self._catalog = catalog
         self._what = what
         self._note = Latch(self._words, H_NOTE, NOTE_WORDS)
+        self._texts: dict[str, object] = {}
         self._marks_connections = False
 
     # The marks of an earlier feeder are erased: this one may never set them again.
@@ -272,6 +275,20 @@ class FeedMarks:
         """
         self._owner.check(self._what)
         self._note.write(pack_note(facts))
+
+    def set_text(self, key: str, value: object) -> None:
+        """Publish facts of varying length under a key, for a status and a next feeder.
+
+        Args:
+            key: A name: `wants`, who wants which streams.
+            value: A value that JSON can hold, never a secret. If not all fits, the
+                lists in dicts of a list are left out, those of its last dicts first.
+        """
+        self._owner.check(self._what)
+        texts = {**self._texts, WRITER: self._owner.epoch, key: value}
+        packed = pack_facts(texts, TEXT_WORDS)
+        self._texts = texts
+        Latch(self._words, H_TEXT, TEXT_WORDS).write(packed)
 
     def _entry(self, key: StreamKey) -> int:
         self._owner.check(self._what)

@@ -39,7 +39,7 @@ from shmfeed.memory.catalog import Entry, entries
 from shmfeed.memory.identity import read_identity
 from shmfeed.memory.integrity import damaged, describe_bar_damage
 from shmfeed.memory.liveness import is_alive, is_working
-from shmfeed.memory.note import unpack_note
+from shmfeed.memory.note import read_facts, unpack_note
 from shmfeed.memory.words import Ints, Latch, boot_ns
 from shmfeed.segment.mapping import Mapping
 from shmfeed.validation import DEFAULT_FEED
@@ -53,6 +53,9 @@ _WITHOUT_STREAMS: dict[State, Health] = {
     "connecting": "recovering",
     "reconnecting": "recovering",
 }
+
+_WANTED = ("kind", "name", "pid", "since", "count", "symbols", "resolutions")
+_WANTED_TYPES = {"kind": str, "name": str, "pid": int, "since": int, "count": int}
 
 
 class Heartbeat(NamedTuple):
@@ -82,6 +85,23 @@ class StreamStatus(TypedDict):
     messages: int  #: messages of the venue for this stream
     dropped: int  #: of them, those that gave no bar and no update
     missed: int  #: by the venue's numbers, messages that never came
+
+
+class Wanted(TypedDict):
+    """One row of a feed status's `wants`: a run, a manager or a lease.
+
+    The lists are absent where there is no room for them.
+    """
+
+    kind: str  #: run, manager or lease
+    name: str  #: the name that it gave itself, by default its command
+    pid: int  #: its pid as the feeder sees it, 0 in another PID namespace
+    since: int  #: ms UTC
+    #: Seconds until its streams are let go, as its connection has ended; else None.
+    ends_in: float | None
+    count: int  #: the number of its streams
+    symbols: NotRequired[list[str]]
+    resolutions: NotRequired[list[str]]
 
 
 class ConnectionStatus(TypedDict):
@@ -151,7 +171,8 @@ class FeedStatus(TypedDict):
     oversized: int
     missed: int
     disagreements: int
-    wants: dict[str, Any]  #: reserved: which process wants which streams
+    #: Who wants which streams: a row each, by its kind, its name and its pid.
+    wants: dict[str, Wanted]
     #: The subscribed streams, and those that the venue refused.
     streams: list[StreamStatus]
     version: NotRequired[str]  #: of the last feeder's package
@@ -187,6 +208,7 @@ def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
         **_identity_keys(mapping),
         **_times(mapping, alive, now),
         **dict(zip(COUNTERS, counters, strict=True)),
+        "wants": _wants(mapping, now),
         "streams": streams,
     }
     # The counter has the bars too that no venue has.
@@ -246,6 +268,37 @@ def status_without_feed(feed: str | None) -> FeedStatus:
 
 def _read_note(mapping: Mapping) -> dict[str, Any]:
     return unpack_note(Latch(mapping.words, H_NOTE, NOTE_WORDS).read())
+
+
+def _wants(mapping: Mapping, now: int) -> dict[str, Wanted]:
+    found: dict[str, Wanted] = {}
+    for one in wants_in(mapping):
+        ends_at = one.get("ends_at")
+        left = None if ends_at is None else round(max(0.0, ends_at - now / _SECOND), 1)
+        row = {key: one[key] for key in _WANTED if key in one} | {"ends_in": left}
+        name = plain_name = f"{one['kind']} {one['name']} {one['pid']}"
+        number = 1
+        while name in found:
+            number += 1
+            name = f"{plain_name} ({number})"
+        found[name] = cast("Wanted", row)
+    return found
+
+
+def wants_in(mapping: Mapping) -> list[dict[str, Any]]:
+    """Return the wants that the feeder has published, without damaged ones."""
+    listed = read_facts(mapping.words, mapping.geometry).get("wants", [])
+    if not isinstance(listed, list):
+        return []
+    return [one for one in listed if isinstance(one, dict) and is_wanted(one)]
+
+
+def is_wanted(one: dict[str, Any]) -> bool:
+    """Return True if a row of the wants has what it must have."""
+    ends_at = one.get("ends_at")
+    return all(isinstance(one.get(k), kind) for k, kind in _WANTED_TYPES.items()) and (
+        ends_at is None or isinstance(ends_at, float | int)
+    )
 
 
 def _identity_keys(mapping: Mapping) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from shmfeed.accounts import OWNER_VARIABLE, check_owner
+from shmfeed.chosen_feed import use_chooser
 from shmfeed.errors import BadArgumentError
 from shmfeed.forks import after_fork_in_child
 from shmfeed.validation import (
@@ -43,6 +44,7 @@ from wealthdata.reactions import (
     check_reactions,
     parse_max_age,
 )
+from wealthdata.stand_ins import stand_ins
 
 _REACTION_VARIABLES = {
     "on_stale": ON_STALE_VARIABLE,
@@ -218,6 +220,14 @@ def current_choices() -> Choices:
     _known.choices = version, given, choices
     price_table.trust(version)
     return choices
+
+
+def _feed_of_leases() -> str | None:
+    """Return the feed of a lease that names none; None where it holds nothing."""
+    return None if stand_ins() is not None else current_choices().feed
+
+
+use_chooser(_feed_of_leases)
 
 
 def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:

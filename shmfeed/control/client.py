@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -44,10 +45,45 @@ def ask(
         BadArgumentError: The request cannot be sent, or `path` is too long.
     """
     request_id = next(_ids)
-    line = _request_line(request_id, op, fields)
+    line = request_line(request_id, op, fields)
     at = address(path)
     with _connecting(at, op, timeout) as connection:
         answer = _exchange(connection, at, line, time.monotonic() + timeout)
+    return _decoded(answer, at, request_id)
+
+
+def open_claim(
+    path: str | os.PathLike[str], op: str, timeout: float, **fields: object
+) -> socket.socket:
+    """Send a request whose connection stays open; return that once it is accepted.
+
+    Arguments and errors are those of `ask`.
+    """
+    request_id = next(_ids)
+    line = request_line(request_id, op, fields)
+    at = address(path)
+    with _naming_errors(at, op, timeout):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            answer = _exchange(connection, at, line, time.monotonic() + timeout)
+            _decoded(answer, at, request_id)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Return True if the feeder has closed a connection that is held, or sent more."""
+    poll = select.poll()
+    try:
+        poll.register(connection, select.POLLIN)
+    except ValueError:  # closed here
+        return True
+    return bool(poll.poll(0))
+
+
+def _decoded(answer: bytes | None, at: str, request_id: int) -> dict[str, object]:
     if answer is None:
         raise ControlError(f"{at} closed the connection without an answer")
     return decode_answer(answer, request_id)
@@ -84,9 +120,17 @@ def is_listening(path: str | os.PathLike[str]) -> bool:
 @contextmanager
 def _connecting(at: str, op: str, timeout: float) -> Iterator[socket.socket]:
     """Yield a socket; raise its errors by their names."""
+    with (
+        _naming_errors(at, op, timeout),
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def _naming_errors(at: str, op: str, timeout: float) -> Iterator[None]:
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            yield connection
+        yield
     except FileNotFoundError:
         text = f"there is no control socket at {at}; start the feeder"
         raise FeedNotFoundError(text) from None
@@ -104,7 +148,8 @@ def _connecting(at: str, op: str, timeout: float) -> Iterator[socket.socket]:
         raise ControlError(text) from None
 
 
-def _request_line(request_id: int, op: str, fields: dict[str, object]) -> bytes:
+def request_line(request_id: int, op: str, fields: dict[str, object]) -> bytes:
+    """Return the line of a request; raise BadArgumentError if it cannot be sent."""
     try:
         line = encode({**fields, "v": VERSION, "id": request_id, "op": op})
     except (TypeError, ValueError) as error:

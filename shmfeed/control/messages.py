@@ -18,6 +18,8 @@ from shmfeed import errors
 from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
 
 VERSION = 1
+# The connection of these stays open after the answer; the claim ends with it.
+HELD_OPS = ("hold", "lease")
 OPS = (
     "status",
     "subscribe",
@@ -33,6 +35,7 @@ OPS = (
     "bars",
     "takeover",
     "reset",
+    *HELD_OPS,
 )
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams
@@ -74,6 +77,9 @@ class ControlRequest(
     unlink: bool = False
     nonce: Annotated[str, msgspec.Meta(max_length=128)] = ""
     token: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    # The name of a claimant, and how long its streams stay after its connection's end.
+    name: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    linger: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     asks: bool = False  # the feeder may ask for further tokens
     settings: msgspec.Raw = ABSENT
     # The open times of the bars that an audit asks for, ms UTC.

@@ -12,14 +12,18 @@ import socket
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
+from shmfeed.control.held import HeldConnections, HeldHandler
 from shmfeed.control.lines import LineReader, TooLongError, address, send
 from shmfeed.control.messages import (
+    HELD_OPS,
     OPS,
     REQUEST_LIMIT,
     ControlError,
@@ -40,6 +44,7 @@ _FREE_WAIT_SECONDS = 0.5
 # A client that asks sends its request at once: one that sent none for so long is closed
 # first when a new client needs its place.
 _SHORT_IDLE_SECONDS = 1.0
+_MAX_IDLE_OF_A_PROCESS = 4  # beyond it a process's connections are closed first
 _BACKLOG = 64
 
 Handler = Callable[[ControlRequest], dict[str, object]]
@@ -52,8 +57,12 @@ class ControlServer:
     Several threads call `handle` at once. It returns the answer's fields, or raises a
     ShmfeedError, which the client raises again. The caller holds the feed's lock, so
     the server replaces a socket file that a dead feeder left. It closes a connection
-    that sends no whole line for `idle` seconds, and the one that is idle longest if a
-    new client finds all connections taken.
+    that sends no whole line for `idle` seconds or a line that is no request. If a new
+    client finds all connections taken, it closes one of a process that has many idle
+    ones, else the one that is idle longest.
+
+    `held` is called with each request that holds its connection, and with None at that
+    connection's end. It returns the answer to come.
 
     Raises:
         ControlError: The server cannot listen at `path`.
@@ -67,6 +76,7 @@ class ControlServer:
         *,
         ops: Collection[str] = OPS,
         idle: float = 15.0,
+        held: HeldHandler | None = None,
     ) -> None:
         self._path = address(path)
         self._handle = handle
@@ -77,9 +87,13 @@ class ControlServer:
         self._lock = threading.Lock()  # guards the connections and their closing
         self._ended = threading.Condition(self._lock)  # a connection has ended
         self._connections: dict[socket.socket, threading.Thread] = {}
-        self._idle_since: dict[socket.socket, float] = {}  # without a whole request
+        # The time since which each has no whole request, and the pid of its peer.
+        self._idle_since: dict[socket.socket, tuple[float, int]] = {}
+        self._held: HeldConnections | None = None
         self._socket = _listen(self._path)
         self._identity = identity_at(self._path)
+        if held is not None:
+            self._held = HeldConnections(held)
         self._accepting = threading.Thread(
             target=self._accept, name="control", daemon=True
         )
@@ -114,6 +128,8 @@ class ControlServer:
         deadline = time.monotonic() + timeout
         self._end(socket.SHUT_RD, deadline)
         self._end(socket.SHUT_RDWR, deadline + 0.2)
+        if self._held is not None:
+            self._held.close()
 
     def _end(self, how: int, deadline: float) -> None:
         me = threading.current_thread()  # a handler that closes still gets its answer
@@ -151,7 +167,7 @@ class ControlServer:
             admitted = self._make_room() and _start(thread)
             if admitted:
                 self._connections[connection] = thread
-                self._idle_since[connection] = time.monotonic()
+                self._idle_since[connection] = time.monotonic(), peer_pid(connection)
         if not admitted:
             error = ControlError(
                 f"this feeder already serves {MAX_CONNECTIONS} connections; close one,"
@@ -164,15 +180,29 @@ class ControlServer:
         """Wait for a free connection; close an idle one if none ends by itself."""
         if self._has_free_connection():
             return True
-        if not self._close_longest_idle(_SHORT_IDLE_SECONDS):
+        if not self._close_hoarded() and not self._close_longest_idle(
+            _SHORT_IDLE_SECONDS
+        ):
             if self._ended.wait_for(self._has_free_connection, _FREE_WAIT_SECONDS):
                 return True
             self._close_longest_idle(0.0)
         return self._ended.wait_for(self._has_free_connection, _FREE_WAIT_SECONDS)
 
+    def _close_hoarded(self) -> bool:
+        """Close an idle connection of the process that has most of them, if many."""
+        counts = Counter(pid for _, pid in self._idle_since.values())
+        pid, most = counts.most_common(1)[0] if counts else (0, 0)
+        if most <= _MAX_IDLE_OF_A_PROCESS:
+            return False
+        idle = [c for c, (_, owner) in self._idle_since.items() if owner == pid]
+        return self._close_first(idle)
+
     def _close_longest_idle(self, least: float) -> bool:
         latest = time.monotonic() - least
-        idle = [c for c, since in self._idle_since.items() if since <= latest]
+        idle = [c for c, (since, _) in self._idle_since.items() if since <= latest]
+        return self._close_first(idle)
+
+    def _close_first(self, idle: list[socket.socket]) -> bool:
         if not idle:
             return False
         longest = min(idle, key=self._idle_since.__getitem__)
@@ -184,19 +214,9 @@ class ControlServer:
         return len(self._connections) < MAX_CONNECTIONS
 
     def _serve(self, connection: socket.socket) -> None:
-        lines = LineReader(connection, REQUEST_LIMIT)
-        pid = peer_pid(connection)
+        is_held = False
         try:
-            while not self._closing.is_set():
-                line = lines.read(time.monotonic() + self._idle)
-                with self._lock:
-                    self._idle_since.pop(connection, None)
-                if line is None:
-                    break
-                if not send(connection, self._answer(line, pid), self._idle):
-                    break
-                with self._lock:
-                    self._idle_since[connection] = time.monotonic()
+            is_held = self._converse(connection, peer_pid(connection))
         except TooLongError:
             error = BadArgumentError(
                 f"this request is longer than {REQUEST_LIMIT} bytes"
@@ -208,27 +228,71 @@ class ControlServer:
             with self._lock:
                 del self._connections[connection]
                 self._idle_since.pop(connection, None)
-                connection.close()
+                if not is_held:
+                    connection.close()
                 self._ended.notify()
 
-    def _answer(self, line: bytes, pid: int) -> bytes:
-        request_id = None
+    def _converse(self, connection: socket.socket, pid: int) -> bool:
+        """Answer requests; return True once the client holds the connection."""
+        lines = LineReader(connection, REQUEST_LIMIT)
+        while not self._closing.is_set():
+            line = lines.read(time.monotonic() + self._idle)
+            with self._lock:
+                self._idle_since.pop(connection, None)
+            if line is None:
+                break
+            try:
+                request = decode_request(line, self._ops)
+            except RequestError as error:
+                sent = send(connection, encode_error(error.id, error), self._idle)
+                if error.id is None or not sent:  # it may not be a client of ours
+                    break
+            else:
+                # The sender may be of another PID namespace: the kernel translates.
+                request = msgspec.structs.replace(request, pid=pid)
+                if request.op in HELD_OPS and self._held is not None:
+                    return self._hold(self._held, connection, request)
+                if not send(connection, self._answer(request), self._idle):
+                    break
+            with self._lock:
+                self._idle_since[connection] = time.monotonic(), pid
+        return False
+
+    def _hold(
+        self,
+        held: HeldConnections,
+        connection: socket.socket,
+        request: ControlRequest,
+    ) -> bool:
+        if not held.has_room_for(request.pid):
+            error = ControlError(
+                "too many connections to this feeder are held; end a manager or a lease"
+            )
+            send(connection, encode_error(request.id, error), self._idle)
+            return False
+
+        def encode(done: "Future[dict[str, object]]") -> tuple[bytes, bool]:
+            return self._answer(request, done.result), done.exception() is None
+
+        held.add(connection, request, encode)
+        return True
+
+    def _answer(
+        self,
+        request: ControlRequest,
+        result: "Callable[[], dict[str, object]] | None" = None,
+    ) -> bytes:
         try:
-            request = decode_request(line, self._ops)
-            request_id = request.id
-            # The sender may be of another PID namespace: the kernel translates.
-            request = msgspec.structs.replace(request, pid=pid)
-            return encode_answer(request_id, self._handle(request))
-        except RequestError as error:
-            return encode_error(error.id, error)
+            found = self._handle(request) if result is None else result()
+            return encode_answer(request.id, found)
         except ShmfeedError as error:
-            return encode_error(request_id, error)
+            return encode_error(request.id, error)
         except Exception:  # noqa: BLE001  a bug in a handler must not end the server
             _log.exception("control socket: request failed")
             fault = ControlError(
                 "the feeder failed on this request; read the feeder's log"
             )
-            return encode_error(request_id, fault)
+            return encode_error(request.id, fault)
 
 
 def _start(thread: threading.Thread) -> bool:

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import partial
 from typing import Any, cast
@@ -19,6 +20,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
 from shmfeed.control.messages import VERSION, ControlRequest
+from shmfeed.control.peer import Peer
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import ShmfeedError
 from shmfeed.feeder import handover
@@ -28,6 +30,7 @@ from shmfeed.feeder.feed_status import FeedStatus, gave_up_error
 from shmfeed.feeder.feed_store import open_feed_store
 from shmfeed.feeder.handover_channel import Handover, Taken
 from shmfeed.feeder.heartbeat import HeartbeatThread
+from shmfeed.feeder.inherited_wants import first_wants, inherit_told
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal, describe_refused
 from shmfeed.feeder.latency import LatencyMeter
@@ -35,12 +38,17 @@ from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.mute import MuteStreams, attend_mute
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.reload import Reloader, ReloadTargets
-from shmfeed.feeder.request_handler import FeederParts, RequestHandler, serve_beside
+from shmfeed.feeder.request_handler import (
+    DISCONNECTED,
+    FeederParts,
+    RequestHandler,
+    serve_beside,
+)
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.service import ServiceManager
 from shmfeed.feeder.stream_reset import StreamReset
-from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
+from shmfeed.feeder.subscriptions import SubscriptionQueue
 from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.feeder.taking import (
     first_streams,
@@ -48,6 +56,9 @@ from shmfeed.feeder.taking import (
     reserve_capacity,
     take_feed,
 )
+from shmfeed.feeder.wants import Claimant, Kind
+from shmfeed.feeder.wants_keeper import WantsKeeper
+from shmfeed.process_name import process_name
 from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
@@ -88,6 +99,7 @@ class Feeder:
         manager: str = RUN,
         pid: int = 0,
         *,
+        name: str = "",
         replace: bool = False,
         source: Callable[[], Settings] | None = None,
         feeder_log: FeederLog | None = None,
@@ -95,8 +107,9 @@ class Feeder:
     ) -> None:
         """Open the feed for writing, without touching the network.
 
-        `manager` and `pid` name the process that wants the settings' streams; pid 0 is
-        this process. `replace` drops stored bars of another identity. `source` returns
+        `manager`, `pid` and `name` are of the process that wants the settings' streams;
+        pid 0 is this process. Streams of an earlier feeder that others still want are
+        carried too. `replace` drops stored bars of another identity. `source` returns
         the settings of a reload, and `feeder_log` takes its log settings. `beside` are
         the streams of a feeder that has the feed until `take_over`.
 
@@ -111,10 +124,12 @@ class Feeder:
         self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
         own = first_streams(settings, self._codec)
-        streams = tuple(dict.fromkeys((*own, *(beside or ()))))
-        self._subscriptions = Subscriptions()
-        self._subscriptions.put(manager, pid or os.getpid(), own)
         self._is_foreground = manager == RUN
+        kind: Kind = "run" if self._is_foreground else "manager"
+        process = Peer.of(pid or os.getpid())
+        first = Claimant.new(kind, name or process_name(), process, settings)
+        self._wants = first_wants(settings, manager, first, own, self._codec)
+        streams = tuple(dict.fromkeys((*self._wants.union(), *(beside or ()))))
         self._service = ServiceManager(os.environ if self._is_foreground else {})
         self._failure: ShmfeedError | None = None
         self._unlink = self._is_reload_due = False
@@ -148,7 +163,7 @@ class Feeder:
     ) -> None:
         session = self._session
         self._batches = session.batches()
-        self._queue = SubscriptionQueue(self._subscriptions, session, self._check_union)
+        self._queue = SubscriptionQueue(self._wants, session, self._check_union)
         self._symbols = SymbolGate(self._history.symbols, self._queue.subscribe)
         targets = ReloadTargets(
             self._codec, session, self._queue, self._budget, feeder_log
@@ -199,7 +214,14 @@ class Feeder:
 
     def _make_handler(self) -> RequestHandler:
         self._parts = FeederParts(
-            self._subscriptions,
+            WantsKeeper(
+                self._wants,
+                self._queue,
+                self._symbols,
+                self._writer,
+                lambda: self._settings,
+                lambda key: self._reasons.words(key, "refused"),
+            ),
             self._queue,
             self._symbols,
             self._session,
@@ -240,7 +262,10 @@ class Feeder:
             socket = place(self._settings.feed).socket
             with closing(self._batches):
                 handover.keep_serving(
-                    socket, self._serve, self._serve_once, self._end_requests
+                    socket,
+                    (self._serve, self._held),
+                    self._serve_once,
+                    self._end_requests,
                 )
         finally:
             self._service.stopping()
@@ -299,6 +324,8 @@ class Feeder:
         return is_done
 
     def _catch_up(self, told: Handover | None, events: Sequence[SessionEvent]) -> None:
+        if told is not None:
+            inherit_told(self._wants, told.wants, self._settings, self._codec)
         handover.catch_up(self._parts, self._intake, told, events, self._take_status)
         self._status.changed(self._session.status)
 
@@ -375,6 +402,7 @@ class Feeder:
             self._service.beat(now)
             for pending in self._requests.drain():
                 self._handler.answer(pending)
+            self._handler.tick(taken)
             if self._is_reload_due:
                 self._is_reload_due = False
                 self._reload()
@@ -393,6 +421,14 @@ class Feeder:
         """Answer a request, in a control thread."""
         answer = serve_beside(request, self._history, self._settings)
         return self._requests.ask(request) if answer is None else answer
+
+    def _held(
+        self, request: ControlRequest | None, connection: int
+    ) -> "Future[dict[str, Any]]":
+        """Post a request that holds its connection; None: the connection's end."""
+        if request is None:
+            request = ControlRequest(v=VERSION, id=0, op=DISCONNECTED)
+        return self._requests.post(request, connection)
 
     def _reload(self) -> None:
         self._service.reloading()

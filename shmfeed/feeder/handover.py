@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from shmfeed.control.held import HeldHandler
 from shmfeed.control.messages import ControlError
 from shmfeed.control.server import ControlServer, Handler
 from shmfeed.errors import FeedBusyError, FeedLostError, ShmfeedError
@@ -102,7 +103,7 @@ def describe_feed(parts: FeederParts, intake: Intake) -> Handover:
         for key, ledger in intake.carry().items()
     ]
     warmup = parts.reloader.settings.warmup_bars
-    return Handover(os.getpid(), streams, warmup, parts.subscriptions.carry())
+    return Handover(os.getpid(), streams, warmup, parts.wants.facts())
 
 
 def catch_up(
@@ -117,10 +118,6 @@ def catch_up(
     `told` is None of a feeder that died. `take` takes an event that is no message.
     """
     carried = {} if told is None else {one.key: one for one in told.streams}
-    own = parts.subscriptions
-    for wants in () if told is None else told.wants:
-        if own.get(wants.manager) is None:
-            own.put(wants.manager, wants.pid, tuple(wants.streams))
     ledgers = {key: one.ledger for key, one in carried.items()}
     received = [one for one in events if isinstance(one, Received)]
     messages = intake.catch_up(ledgers, received)
@@ -136,20 +133,25 @@ def catch_up(
 
 
 def keep_serving(
-    path: Path, handle: Handler, serve: Callable[[], bool], end: Callable[[], None]
+    path: Path,
+    handlers: tuple[Handler, HeldHandler],
+    serve: Callable[[], bool],
+    end: Callable[[], None],
 ) -> None:
     """Answer requests at `path` until `serve`, which is called again, returns True.
 
     It returns False where a hand-over has failed, after which the other feeder's socket
     may lie at `path`. `end` fails the requests that are left.
     """
+    handle, held = handlers
     with ExitStack() as servers:
-        server = servers.enter_context(ControlServer(path, handle))
+        server = servers.enter_context(ControlServer(path, handle, held=held))
         try:
             while not serve():
                 if not server.is_reachable:
                     server.close(timeout=0.0)
-                    server = servers.enter_context(ControlServer(path, handle))
+                    server = ControlServer(path, handle, held=held)
+                    servers.enter_context(server)
         finally:
             end()
 

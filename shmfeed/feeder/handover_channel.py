@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -49,21 +49,13 @@ class CarriedStream(msgspec.Struct):
     warms_up: bool = False
 
 
-class CarriedWants(msgspec.Struct):
-    """The streams that a manager wants."""
-
-    manager: str
-    pid: int
-    streams: list[StreamKey]
-
-
 class Handover(msgspec.Struct):
     """The state of a feed, as one feeder tells it to the next."""
 
     pid: int
     streams: list[CarriedStream]
     warmup: int  # bars that each stream was warmed up with
-    wants: list[CarriedWants] = []
+    wants: list[dict[str, Any]] = []  # as the segment has them
 
 
 def socket_of(where: Place, nonce: str) -> Path:

@@ -1,6 +1,6 @@
 """The feeder as a manager's child: `python -m shmfeed.feeder.main`.
 
-Standard input gets one line of JSON, {"manager", "pid", "replace", "settings"}, which
+Standard input gets one line of JSON, {"manager", "pid", "name", "settings", ..}, which
 may hold the token; it stays open until the manager ends or closes it. Standard output
 gets one line, formatted as a control-socket answer: success, or the error that stopped
 the start. Standard error has the log.
@@ -46,6 +46,7 @@ def main() -> int:
             settings,
             message["manager"],
             message["pid"],
+            name=message.get("name", ""),
             replace=message.get("replace", False),
             feeder_log=feeder_log,
         )

@@ -58,6 +58,10 @@ class Reasons:
         """Return True if this reason holds, published or not."""
         return reason in self._known.get(key, {})
 
+    def words(self, key: StreamKey, reason: Reason) -> str:
+        """Return the words of a reason that holds, "" if it does not."""
+        return self._known.get(key, {}).get(reason, "")
+
     def _refresh(self, key: StreamKey) -> None:
         known = self._known[key]
         new = next(((one, known[one]) for one in _ORDER if one in known), NOTHING)

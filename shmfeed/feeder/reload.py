@@ -55,7 +55,9 @@ FIXED = frozenset(
     }
 )
 # A manager alone reads these.
-OF_A_MANAGER = frozenset({"stuck_timeout", "launch", "stop_with_manager"})
+OF_A_MANAGER = frozenset(
+    {"stuck_timeout", "launch", "stop_with_manager", "name", "manager_linger"}
+)
 # These take effect from the next connection on, so each one is replaced.
 OF_A_CONNECTION = frozenset(
     {

@@ -7,15 +7,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from shmfeed.control.messages import ABSENT, ControlRequest
-from shmfeed.errors import ShmfeedError
+from shmfeed.errors import ShmfeedError, WebSocketConnectionError
 from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory
 from shmfeed.feeder.manager_history import send_managers_away, serve_history
 from shmfeed.feeder.reload import Reloader
 from shmfeed.feeder.requests import PendingRequest, asked_pairs
-from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
+from shmfeed.feeder.subscriptions import SubscriptionQueue
 from shmfeed.feeder.symbol_gate import SymbolGate
+from shmfeed.feeder.wants_keeper import WantsKeeper
 from shmfeed.identity import FeedIdentity
 from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
@@ -24,11 +25,13 @@ from shmfeed.wire.events import SessionEvent, Streams
 from shmfeed.wire.session import Session
 from shmfeed.writer import FeedWriter
 
+DISCONNECTED = "disconnected"  # not of the control protocol: a held connection's end
+
 
 class FeederParts(NamedTuple):
     """The parts of a feeder that requests read and change."""
 
-    subscriptions: Subscriptions
+    wants: WantsKeeper
     queue: SubscriptionQueue
     symbols: SymbolGate
     session: Session
@@ -74,6 +77,9 @@ class RequestHandler:
             "accept": self._settle_holes,
             "takeover": hand_over,
             "reset": reset,
+            "hold": self._hold,
+            "lease": self._lease,
+            DISCONNECTED: self._disconnected,
         }
 
     def answer(self, pending: PendingRequest) -> None:
@@ -90,12 +96,37 @@ class RequestHandler:
             state=parts.session.status.state,
             identity=str(parts.identity),
             epoch=parts.writer.epoch,
-            wanted=parts.subscriptions.has_running_manager(),
+            wanted=parts.wants.keeps_feeder(),
         )
 
     def _subscribe(self, pending: PendingRequest) -> None:
         streams = self._checked(asked_pairs(pending.request))
+        self._parts.wants.admit_sender(pending.request)
         self._parts.symbols.ask(pending, streams, boot_seconds())
+
+    def _hold(self, pending: PendingRequest) -> None:
+        self._parts.wants.admit("manager", pending.request, pending.connection)
+        pending.finish(pid=os.getpid(), epoch=self._parts.writer.epoch)
+
+    def _lease(self, pending: PendingRequest) -> None:
+        streams = self._checked(asked_pairs(pending.request))
+        self._parts.wants.check_lease(streams)
+        self._parts.wants.admit("lease", pending.request, pending.connection)
+        pending.answer.add_done_callback(partial(self._leased, pending))
+        self._parts.symbols.ask(pending, streams, boot_seconds())
+
+    def _leased(self, pending: PendingRequest, answer: Future[dict[str, Any]]) -> None:
+        """Drop a lease that the venue, or the feed's capacity, has refused.
+
+        One that could not be asked for, as there is no connection, asks again.
+        """
+        error = answer.exception()
+        if error is not None and not isinstance(error, WebSocketConnectionError):
+            self._parts.wants.refused(pending.request.manager, pending.connection)
+
+    def _disconnected(self, pending: PendingRequest) -> None:
+        self._parts.wants.disconnected(pending.connection)
+        pending.finish()
 
     def _start(self, pending: PendingRequest) -> None:
         # Its events are published before the request is answered.
@@ -140,14 +171,18 @@ class RequestHandler:
 
     def _release(self, pending: PendingRequest) -> None:
         parts, manager = self._parts, pending.request.manager
-        parts.symbols.drop(manager)
-        parts.queue.drop_manager(manager)
         parts.gate.forget_manager(manager)
+        parts.wants.leave(manager, pending.request.unlink)
         send_managers_away(parts.history.source)
-        is_stopping = not parts.subscriptions.has_running_manager()
+        is_stopping = not parts.wants.keeps_feeder()
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:
             self._stop(pending.request.unlink)
+
+    def tick(self, now: float) -> None:
+        """End the feeder where nothing is wanted of it any more."""
+        if self._parts.wants.tick(now):
+            self._stop(self._parts.wants.unlinks)
 
 
 def serve_beside(

@@ -19,10 +19,14 @@ from shmfeed.layout import MAX_STREAMS
 
 
 class PendingRequest:
-    """A request whose sender waits. The main loop calls `finish` or `fail`, once."""
+    """A request whose sender waits. The main loop calls `finish` or `fail`, once.
 
-    def __init__(self, request: ControlRequest) -> None:
+    `connection` is the number of the connection that the sender holds, 0 for none.
+    """
+
+    def __init__(self, request: ControlRequest, connection: int = 0) -> None:
         self.request = request
+        self.connection = connection
         self.answer: Future[dict[str, Any]] = Future()
 
     def finish(self, **fields: Any) -> None:
@@ -70,13 +74,23 @@ class RequestQueue:
         Raises:
             ShmfeedError: The main loop's answer is this error.
         """
-        pending = PendingRequest(request)
+        return self.post(request).result()
+
+    def post(
+        self, request: ControlRequest, connection: int = 0
+    ) -> "Future[dict[str, Any]]":
+        """Queue a request, and return its answer to come.
+
+        Control threads call it. Every request gets an answer, also while the feeder
+        stops.
+        """
+        pending = PendingRequest(request, connection)
         self._queue.put(pending)
         if self._is_open:
             self.wake()
         else:  # checked after putting, because `end` may drain at any time
             self._fail_all()
-        return pending.answer.result()
+        return pending.answer
 
     def wake(self) -> None:
         """Wake the main loop, from any thread or signal handler.

@@ -1,6 +1,6 @@
-"""The streams that managers want, and the queue of their changes.
+"""The queue of changes of the wanted streams.
 
-A feeder subscribes the union of all managers' streams. Changes are processed one at a
+A feeder subscribes the union of all claimants' streams. Changes are processed one at a
 time. Each is sent to the venue, and rolled back if the venue refuses it or the
 connection is lost before the answer. So a change that was sent has an outcome at the
 latest after the session's `ack_timeout`.
@@ -10,81 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from shmfeed.control.peer import Peer
 from shmfeed.errors import (
     ShmfeedError,
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
-from shmfeed.feeder.handover_channel import CarriedWants
 from shmfeed.feeder.requests import PendingRequest
+from shmfeed.feeder.wants import Replaced, Wants
 from shmfeed.wire.events import ChangeOutcome, ChangeRefused, SessionStatus, Streams
-
-
-class ManagerStreams(NamedTuple):
-    """The streams that one manager wants, and its process."""
-
-    process: Peer
-    streams: Streams
-
-
-class Subscriptions:
-    """The streams of all managers, by the name that each gave itself."""
-
-    def __init__(self) -> None:
-        self._streams: dict[str, ManagerStreams] = {}
-
-    def put(self, manager: str, pid: int, streams: Streams) -> ManagerStreams:
-        """Replace the manager's streams. With none, forget the manager."""
-        wanted = ManagerStreams(Peer.of(pid), streams)
-        if streams:
-            self._streams[manager] = wanted
-        else:
-            self.drop(manager)
-        return wanted
-
-    def drop(self, manager: str) -> None:
-        """Forget the manager and its streams."""
-        self._streams.pop(manager, None)
-
-    def get(self, manager: str) -> ManagerStreams | None:
-        """Return the manager's streams, or None if it wants none."""
-        return self._streams.get(manager)
-
-    def restore(
-        self, manager: str, refused: ManagerStreams, before: ManagerStreams | None
-    ) -> None:
-        """Restore the streams that a refused `put` has replaced.
-
-        Do nothing if the manager has changed its streams or left meanwhile.
-        """
-        if self._streams.get(manager) is not (refused if refused.streams else None):
-            return
-        if before is None:
-            self.drop(manager)
-        else:
-            self._streams[manager] = before
-
-    def carry(self) -> list[CarriedWants]:
-        """Return what the managers want, for the next feeder."""
-        return [
-            CarriedWants(name, entry.process.pid, list(entry.streams))
-            for name, entry in self._streams.items()
-        ]
-
-    def union(self) -> Streams:
-        """Return all streams, once each, in the order in which they were wanted."""
-        every = (key for entry in self._streams.values() for key in entry.streams)
-        return tuple(dict.fromkeys(every))
-
-    def has_running_manager(self) -> bool:
-        """Return True if a manager that wants streams still runs.
-
-        A feeder outlives its managers. The streams of an ended manager stay subscribed,
-        but they do not prevent another manager from stopping the feeder. A manager in
-        another PID namespace counts as running until it releases its streams.
-        """
-        return any(entry.process.may_run for entry in self._streams.values())
 
 
 class SubscriptionSession(Protocol):
@@ -100,15 +33,14 @@ class SubscriptionSession(Protocol):
 
 
 class _ChangeInProgress(NamedTuple):
-    """The change in progress: its request, its streams, and the streams before it."""
+    """The change in progress: its request, and what it has replaced."""
 
     pending: PendingRequest
-    streams: ManagerStreams
-    before: ManagerStreams | None
+    replaced: Replaced
 
 
 class SubscriptionQueue:
-    """The queue of the managers' changes. Only the main loop uses it.
+    """The queue of the claimants' changes. Only the main loop uses it.
 
     `session` has the state of the change in progress. `check_union` raises a
     ShmfeedError for a union that the feed cannot carry.
@@ -116,20 +48,20 @@ class SubscriptionQueue:
 
     def __init__(
         self,
-        subscriptions: Subscriptions,
+        wants: Wants,
         session: SubscriptionSession,
         check_union: Callable[[Streams], None],
     ) -> None:
-        self._subscriptions = subscriptions
+        self._wants = wants
         self._session = session
         self._check_union = check_union
         self._waiting: deque[tuple[PendingRequest, Streams]] = deque()
         # None also while a change in progress has no sender.
         self._current: _ChangeInProgress | None = None
-        self._has_left = False  # a manager has left, so the union may be smaller
+        self._has_left = False  # a claimant has left, so the union may be smaller
 
     def subscribe(self, pending: PendingRequest, streams: Streams) -> None:
-        """Queue a change to these streams for the sender's manager.
+        """Queue a change of the sender's streams to these.
 
         `settle` answers it.
         """
@@ -155,21 +87,23 @@ class SubscriptionQueue:
             self.subscribe(pending, streams)
             return
         if self._put(pending, streams) is not None:
-            union = self._subscriptions.union()
+            union = self._wants.union()
             self._session.change(union)
             pending.finish(streams=len(union))
 
-    def drop_manager(self, manager: str) -> None:
-        """Drop the manager's streams, without waiting for the venue's answer."""
-        self._subscriptions.drop(manager)
-        for entry in [w for w in self._waiting if w[0].request.manager == manager]:
+    def drop(self, claimant: str) -> None:
+        """Drop a claimant and its streams, without waiting for the venue's answer."""
+        for entry in [w for w in self._waiting if w[0].request.manager == claimant]:
             self._waiting.remove(entry)
-            error = WebSocketConnectionError(
-                "the manager that asked was stopped; nothing was changed"
-            )
-            entry[0].fail(error)
-        self._has_left = True
-        self._advance()
+            entry[0].fail(_stopped())
+        if self._wants.drop(claimant):
+            self._has_left = True
+            self._advance()
+
+    def is_asking(self, claimant: str) -> bool:
+        """Return True if the venue has not answered a change of this claimant yet."""
+        current = self._current
+        return current is not None and current.pending.request.manager == claimant
 
     def settle(self, outcome: ChangeOutcome) -> None:
         """Answer the sender of the change in progress, and begin the next one."""
@@ -187,7 +121,7 @@ class SubscriptionQueue:
         )
         if self._current is not None:
             self._refuse(error)
-            self._session.change(self._subscriptions.union())
+            self._session.change(self._wants.union())
         while self._waiting:
             self._waiting.popleft()[0].fail(error)
 
@@ -201,8 +135,8 @@ class SubscriptionQueue:
     def _refuse(self, error: ShmfeedError) -> None:
         if self._current is None:
             return
-        (pending, wanted, before), self._current = self._current, None
-        self._subscriptions.restore(pending.request.manager, wanted, before)
+        (pending, replaced), self._current = self._current, None
+        self._wants.restore(pending.request.manager, replaced)
         pending.fail(error)
 
     def _advance(self) -> None:
@@ -210,16 +144,17 @@ class SubscriptionQueue:
             self._begin(*self._waiting.popleft())
         if self._has_left and self._current is None:
             self._has_left = False
-            union = self._subscriptions.union()
-            if set(union) != set(self._session.acknowledged):
+            union = self._wants.union()
+            # A feeder that nothing is wanted of any more is about to end.
+            if union and set(union) != set(self._session.acknowledged):
                 self._session.change(union)
 
     def _begin(self, pending: PendingRequest, streams: Streams) -> None:
         change = self._put(pending, streams)
         if change is None:
             return
-        union = self._subscriptions.union()
-        if set(union) == set(self._session.acknowledged):
+        union = self._wants.union()
+        if not union or set(union) == set(self._session.acknowledged):
             pending.finish(streams=len(union))
             return
         self._current = change
@@ -232,13 +167,21 @@ class SubscriptionQueue:
 
         If the feed cannot carry the union, fail the request and return None.
         """
-        manager = pending.request.manager
-        before = self._subscriptions.get(manager)
-        wanted = self._subscriptions.put(manager, pending.request.pid, streams)
+        claimant = pending.request.manager
+        if self._wants.get(claimant) is None:  # it has left meanwhile
+            pending.fail(_stopped())
+            return None
+        replaced = self._wants.put(claimant, streams)
         try:
-            self._check_union(self._subscriptions.union())
+            self._check_union(self._wants.union())
         except ShmfeedError as error:
-            self._subscriptions.restore(manager, wanted, before)
+            self._wants.restore(claimant, replaced)
             pending.fail(error)
             return None
-        return _ChangeInProgress(pending, wanted, before)
+        return _ChangeInProgress(pending, replaced)
+
+
+def _stopped() -> WebSocketConnectionError:
+    return WebSocketConnectionError(
+        "the manager that asked was stopped; nothing was changed"
+    )

@@ -28,7 +28,8 @@ from shmfeed.errors import (
 from shmfeed.feed import Feed
 from shmfeed.layout import State
 from shmfeed.manager.adopted import AdoptedFeeder, check_identity
-from shmfeed.manager.process import FeederProcess
+from shmfeed.manager.claim import HeldClaim, claim_name
+from shmfeed.manager.process import FeederProcess, Launcher
 from shmfeed.manager.restart_policy import MAX_FAILURES, RestartPolicy
 from shmfeed.manager.stuck import StuckTimer
 from shmfeed.manager.tokens import TokenSource
@@ -89,6 +90,7 @@ class FeederLifecycle:
         self._stuck_timer = StuckTimer()
         self._is_silence_told = False
         self._adopted: AdoptedFeeder | None = None
+        self._claim = HeldClaim(self._where.socket, manager)
         self._was_connected = False
         self._launched = 0.0
         self._policy = RestartPolicy()
@@ -115,6 +117,8 @@ class FeederLifecycle:
                     self._adopted.compare(self.settings)
         elif time.monotonic() >= self._not_before:
             self._adopt_or_launch()
+        if self._adopted is not None or (self._child and self._child.has_started):
+            self._claim.keep(self.settings)
         if self.token_source is not None:
             facts = self.facts()
             request = (facts.get("writer", 0), facts.get("token_wanted", 0))
@@ -249,6 +253,7 @@ class FeederLifecycle:
         With `keep` the segment stays. `poll` must not be called afterwards.
         """
         others = self._release(unlink=not keep)
+        self._claim.end()
         child, self._child = self._child, None
         if child is not None and not others:
             child.stop(EXIT_SECONDS)
@@ -270,6 +275,7 @@ class FeederLifecycle:
         nothing: dict[str, Any] = {"symbols": (), "resolutions": ()}
         with suppress(ShmfeedError):
             self.ask("subscribe", **nothing)
+        self._claim.end()
         self._feed = None
 
     def _send_subscription(self, settings: Settings, timeout: float) -> None:
@@ -347,6 +353,8 @@ class FeederLifecycle:
             self._not_before = time.monotonic() + RETRY_SECONDS
         else:
             self._adopted = adopted
+            # First, so that the streams of an ended manager of this name are found.
+            self._claim.keep(self.settings)
             self._stuck_timer.reset()
             self._busy_until = 0.0
 
@@ -384,7 +392,8 @@ class FeederLifecycle:
         settings, asks = self.settings, self.token_source is not None
         if asks:
             settings = settings.with_token(token)
-        self._child = FeederProcess(settings, self._manager, self._replace, asks)
+        launcher = Launcher(self._manager, claim_name(settings))
+        self._child = FeederProcess(settings, launcher, self._replace, asks)
 
     def _resubscribe(self) -> None:
         """Tell an adopted feeder the streams; the next poll retries after a failure."""

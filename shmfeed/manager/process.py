@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -60,6 +60,13 @@ class CrashReport:
             self.text = f"{self.text}, {line.strip()}"
 
 
+class Launcher(NamedTuple):
+    """The manager that launches a feeder: its id, and the name of its wants."""
+
+    manager: str
+    name: str
+
+
 class FeederProcess:
     """A feeder that this process launched, and that may outlive this process.
 
@@ -73,7 +80,7 @@ class FeederProcess:
     def __init__(
         self,
         settings: Settings,
-        manager: str,
+        launcher: Launcher,
         replace: bool = False,
         asks_token: bool = False,
     ) -> None:
@@ -97,17 +104,17 @@ class FeederProcess:
             _thread("shmfeed-log", self._follow_log),
         ]
         _launched.add(self)
-        self._send_launch_message(settings, manager, replace, asks_token)
+        self._send_launch_message(settings, launcher, replace, asks_token)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def _send_launch_message(
-        self, settings: Settings, manager: str, replace: bool, asks_token: bool
+        self, settings: Settings, launcher: Launcher, replace: bool, asks_token: bool
     ) -> None:
         message = {
-            "manager": manager,
+            **launcher._asdict(),
             "pid": os.getpid(),
             "replace": replace,
             "asks_token": asks_token,

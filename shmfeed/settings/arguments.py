@@ -155,6 +155,14 @@ class SettingsArguments(TypedDict, total=False):
     """Launch of a feeder by a manager where none runs: auto, never."""
     stop_with_manager: bool | None
     """End the feeder when its manager ends."""
+    name: str | None
+    """Name by which a later manager finds the streams of this one; none: the command
+    of its process.
+    """
+    manager_linger: float | None
+    """Time for which the streams of a manager stay after its end, seconds."""
+    lease_linger: float | None
+    """Time for which the streams of a lease stay after its end, seconds."""
     log_level: (
         Literal[
             "DEBUG",

@@ -10,7 +10,7 @@ from shmfeed.settings.schema import SETTINGS
 
 # A manager hands over its streams, and an identity may be written in several ways.
 _OF_THE_FEED = {"feed", "symbols", "resolutions", "protocol", "market_type", "venue"}
-_OF_A_MANAGER = {"stuck_timeout", "launch"}
+_OF_A_MANAGER = {"stuck_timeout", "launch", "name", "manager_linger"}
 
 
 def digests(settings: Settings, nonce: str) -> dict[str, str]:

@@ -101,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stuck_timeout: float = 15.0
     launch: str = "auto"
     stop_with_manager: bool = False
+    name: str | None = None
+    manager_linger: float = 86_400.0
+    lease_linger: float = 10.0
     log_level: str = "INFO"
     log_file: str | None = None
     log_format: str = "text"
@@ -155,9 +158,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         That segment's capacity is kept if `max_streams` is not set and `wanted`
         streams fit.
         """
-        if self.max_streams is None and existing >= wanted:
+        if self.max_streams is not None:
+            return self.max_streams
+        if existing >= wanted:
             return existing
-        return self.planned_streams
+        return min(MAX_STREAMS, max(self.planned_streams, 2 * wanted))
 
     def redact(self, text: str) -> str:
         """Return a text, such as a server's message, without the secrets of settings.

@@ -58,6 +58,7 @@ TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
 TOKEN_FILE = "csrf_token_file"  # noqa: S105  as above
 SECRETS = (TOKEN, "headers")  # no message or status shows their values
 
+MAX_NAME = 100  # characters of a manager's name
 _YEAR = 365 * 86_400.0
 
 
@@ -152,6 +153,14 @@ def _check_client_cert(value: object) -> object:
     if paths:
         certificates.check_client_pair(paths)
     return paths
+
+
+def _check_name(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
+        raise ValueError
+    if not value.isprintable() or value.strip() != value:
+        raise ValueError
+    return value
 
 
 def _check_secret_file(value: object) -> str:
@@ -417,6 +426,22 @@ SETTINGS: dict[str, Setting] = {
         LAUNCH_POLICIES, "launch of a feeder by a manager where none runs"
     ),
     "stop_with_manager": flag("end the feeder when its manager ends"),
+    "name": text_setting(
+        "text of at most 100 printable characters, no space around it",
+        _check_name,
+        "name by which a later manager finds the streams of this one",
+        none="the command of its process",
+    ),
+    "manager_linger": seconds(
+        "time for which the streams of a manager stay after its end",
+        low=0.0,
+        high=_YEAR,
+    ),
+    "lease_linger": seconds(
+        "time for which the streams of a lease stay after its end",
+        low=0.0,
+        high=_YEAR,
+    ),
     "log_level": one_of(LEVELS, "lowest level to log", str.upper),
     "log_file": text_setting(
         "the path of a file",

@@ -24,7 +24,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_VENUE, UNCONFIRMED
-from shmfeed.manager.process import FeederProcess
+from shmfeed.manager.process import FeederProcess, Launcher
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.simulator import Venue
@@ -79,7 +79,7 @@ class Killed:
 
     def launch(self):
         self.launched = time.monotonic()
-        self._process = FeederProcess(self._settings, "test")
+        self._process = FeederProcess(self._settings, Launcher("test", "test"))
 
     def kill(self):
         self._process._process.kill()

@@ -59,6 +59,10 @@ def read() -> float:
         kept_apart: int = shmfeed.kept_bytes()
         why: list[str] = shmfeed.flag_names(int(window["flags"][-1]))
         holes: list[shmfeed.Hole] = [*feed.gaps(), *feed.gaps("BTCUSDT", "60m")]
+        with shmfeed.lease("BTCUSDT", ["1m"], feed=None, timeout=5) as held:
+            is_held: bool = held.is_held
+        claim: shmfeed.Lease = shmfeed.lease(["BTCUSDT", "ETHUSDT"], "60m")
+        print(is_held, claim.symbols)
         lost: int = sum(hole.missing for hole in holes if hole.state == "given_up")
         print(lost, tables.shape, moments.shape, without, kept_apart, why)
         if window.valid and private.valid and kept.last > kept.first and last:

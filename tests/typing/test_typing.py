@@ -37,6 +37,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "Slice": (rows.Slice,),
     "FeedWriter": (shmfeed.FeedWriter,),
     "RingWriter": (RingWriter,),
+    "Lease": (shmfeed.Lease,),
     "WebSocketManager": (shmfeed.WebSocketManager,),
     "Context": (wealthdata.Context,),
     "CurrentData": (wealthdata.CurrentData,),
@@ -53,7 +54,15 @@ INTERNAL = {
     *("beat_alive", "tick", "set_state", "count", "mark_message", "mark_stream"),
     *("mark_connection", "count_stream", "explain", "set_silence", "set_clock_offset"),
     *("set_repair_grace", "set_next_attempt", "reader", "unrested_slots"),
-    *("note", "has_capacity_for", "disown", "streams", "reserve_for", "known_first"),
+    *(
+        "note",
+        "has_capacity_for",
+        "disown",
+        "streams",
+        "reserve_for",
+        "known_first",
+        "set_text",
+    ),
 }
 
 

@@ -5,13 +5,15 @@ import os
 import pytest
 
 from shmfeed.control.messages import ControlRequest
+from shmfeed.control.peer import Peer
 from shmfeed.errors import (
     BadArgumentError,
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
 from shmfeed.feeder.requests import PendingRequest
-from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
+from shmfeed.feeder.subscriptions import SubscriptionQueue
+from shmfeed.feeder.wants import Claimant, Wants
 from shmfeed.wire.events import ChangeRefused, SessionStatus, Subscribed
 
 A, B, C, D = ((name, "1m") for name in "ABCD")
@@ -36,10 +38,14 @@ class Harness:
 
     def __init__(self, room=10):
         self.room = room
-        self.subscriptions = Subscriptions()
+        self.subscriptions = Wants()
         self.session = FakeSession()
         self.queue = SubscriptionQueue(self.subscriptions, self.session, self.admit)
-        self.subscriptions.put("one", os.getpid(), (A,))
+        for manager in "one", "two", "three":
+            process = Peer.of(os.getpid())
+            claimant = Claimant("manager", manager, process, 0, 60.0)
+            self.subscriptions.admit(manager, claimant)
+        self.subscriptions.put("one", (A,))
         self.acknowledge(A)
 
     def acknowledge(self, *streams):
@@ -149,17 +155,17 @@ def test_a_change_beyond_the_capacity_is_refused_at_once():
 def test_a_manager_that_leaves_drops_its_streams(harness):
     harness.subscribe("two", B)
     harness.acknowledge(A, B)
-    harness.queue.drop_manager("two")
+    harness.queue.drop("two")
     assert harness.session.asked[-1] == {A}
     harness.acknowledge(A)
-    harness.queue.drop_manager("unknown")
+    harness.queue.drop("unknown")
     assert len(harness.session.asked) == 2
 
 
 def test_a_refused_leave_is_not_asked_again(harness):
     harness.subscribe("two", B)
     harness.acknowledge(A, B)
-    harness.queue.drop_manager("two")
+    harness.queue.drop("two")
     harness.refuse("no")
     assert len(harness.session.asked) == 2
     harness.subscribe("one", A, C)
@@ -168,7 +174,7 @@ def test_a_refused_leave_is_not_asked_again(harness):
 
 def test_a_manager_that_leaves_during_its_change_wants_nothing(harness):
     first, second = harness.subscribe("two", B), harness.subscribe("two", C)
-    harness.queue.drop_manager("two")
+    harness.queue.drop("two")
     assert isinstance(second.exception(0), WebSocketConnectionError)
     harness.refuse("no")
     assert first.exception(0)
@@ -177,10 +183,10 @@ def test_a_manager_that_leaves_during_its_change_wants_nothing(harness):
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_manager_may_leave_during_anothers_change(harness, accepted):
-    harness.subscriptions.put("three", os.getpid(), (D,))
+    harness.subscriptions.put("three", (D,))
     harness.acknowledge(A, D)
     answer = harness.subscribe("two", B)
-    harness.queue.drop_manager("three")
+    harness.queue.drop("three")
     assert len(harness.session.asked) == 1
     if accepted:
         harness.acknowledge(A, D, B)

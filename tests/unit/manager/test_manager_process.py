@@ -23,7 +23,7 @@ from shmfeed.errors import (
     SegmentFormatError,
     WebSocketConnectionError,
 )
-from shmfeed.manager.process import FeederProcess
+from shmfeed.manager.process import FeederProcess, Launcher
 from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
@@ -37,7 +37,7 @@ def launched():
     started = []
 
     def launch(*args, **more):
-        started.append(FeederProcess(settings(*args, **more), "m"))
+        started.append(FeederProcess(settings(*args, **more), Launcher("m", "m")))
         return started[-1]
 
     yield launch
@@ -197,11 +197,11 @@ def test_settings_do_not_reach_the_childs_environment(feed_name, launched, monke
 MANAGER = """
 import os, sys, time
 from shmfeed.settings import loading
-from shmfeed.manager.process import FeederProcess
+from shmfeed.manager.process import FeederProcess, Launcher
 settings = loading.load({"feed": sys.argv[1], "symbols": ["BTCUSDT"],
     "resolutions": ["1m"], "endpoint": sys.argv[2], "history": 100,
     "stop_with_manager": sys.argv[3] == "stop"}, {})
-process = FeederProcess(settings, "m")
+process = FeederProcess(settings, Launcher("m", "m"))
 print(process.pid, flush=True)
 input()
 if sys.argv[4] == "fork":

@@ -38,7 +38,8 @@ ROOMS = {
         0,
         "shmfeed shmfeed._version shmfeed.c_headers shmfeed.errors shmfeed.text"
         " shmfeed.forks shmfeed.accounts shmfeed.child_modules shmfeed.validation"
-        " shmfeed.bar shmfeed.bar_files shmfeed.identity shmfeed.whole_file",
+        " shmfeed.bar shmfeed.bar_files shmfeed.identity shmfeed.whole_file"
+        " shmfeed.chosen_feed shmfeed.process_name",
     ),
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),
@@ -59,6 +60,7 @@ ROOMS = {
         6, "history history.*", "ground layout settings memory codecs wire segment"
     ),
     "store": room(6, "store store.*", "ground layout settings memory"),
+    "leases": room(6, "leases", "ground layout segment control"),
     "feeder": room(7, "feeder.*"),
     "manager": room(
         8,
@@ -127,7 +129,8 @@ class TestThisProject:
         }
         reading = ("bar", "cuts", "errors", "feed", "health", "text", "validation")
         waiting = ("spinning", "venue_time", "waiting")
-        others = ("accepted_feeder", "accounts", "forks", "identity", "listing")
+        others = ("accepted_feeder", "accounts", "chosen_feed", "forks", "identity")
+        others = (*others, "listing")
         assert used <= {f"shmfeed.{name}" for name in (*reading, *waiting, *others)}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:
