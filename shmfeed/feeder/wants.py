@@ -190,14 +190,18 @@ class Wants:
             del self._claimants[claimant_id]
         self.has_changed = True
 
-    def tick(self, now: float) -> list[str]:
-        """Find claimants that have ended; return the ids of those to be dropped."""
+    def look(self, now: float) -> None:
+        """Let the wants of processes that have ended linger.
+
+        A forked child may hold the connection of a process that was killed.
+        """
         for claimant_id, claimant in list(self._claimants.items()):
-            if claimant.kind == "run" or claimant.ends_at is not None:
-                continue
-            if not claimant.may_run:
-                # A forked child may hold the connection of a process that was killed.
+            is_there = claimant.kind != "run" and claimant.ends_at is None
+            if is_there and not claimant.may_run:
                 self._end(claimant_id, claimant, now)
+
+    def due(self, now: float) -> list[str]:
+        """Return the ids of the claimants whose streams are to be let go."""
         return [
             claimant_id
             for claimant_id, claimant in self._claimants.items()

@@ -15,7 +15,8 @@ from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.wire.boot_clock import boot_seconds
 
-TICK_SECONDS = 1.0  # between two looks at the claimants' processes and times
+TICK_SECONDS = 0.1  # between two looks at the claimants' times
+LOOK_SECONDS = 2.0  # between two looks at their processes
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class WantsKeeper:
         self._settings = settings
         self._refusal = refusal
         self._ends_with_leases = False  # the last manager has left, leases remain
-        self._next_tick = 0.0
+        self._next_tick = self._next_look = 0.0
 
     def admit(self, kind: Kind, request: ControlRequest, connection: int) -> None:
         """Take the sender of a request, which holds this connection, as a claimant."""
@@ -124,7 +125,10 @@ class WantsKeeper:
         if now < self._next_tick:
             return False
         self._next_tick = now + TICK_SECONDS
-        for claimant_id in self._wants.tick(now):
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._wants.look(now)
+        for claimant_id in self._wants.due(now):
             self._log_end(claimant_id)
             self._drop(claimant_id)
         if self._wants.union() and not (
