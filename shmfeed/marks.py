@@ -68,12 +68,16 @@ class FeedMarks:
 
     def __init__(self, owner: SegmentOwner, catalog: Catalog, what: str) -> None:
         self._owner = owner
-        self._words, self.geometry = catalog.words, catalog.geometry
-        self._catalog = catalog
         self._what = what
-        self._note = Latch(self._words, H_NOTE, NOTE_WORDS)
+        self._use(catalog)
         self._texts: dict[str, object] = {}
         self._marks_connections = False
+
+    def _use(self, catalog: Catalog) -> None:
+        """Write to the segment of this catalog from now on."""
+        self._words, self.geometry = catalog.words, catalog.geometry
+        self._catalog = catalog
+        self._note = Latch(self._words, H_NOTE, NOTE_WORDS)
 
     # The marks of an earlier feeder are erased: this one may never set them again.
 

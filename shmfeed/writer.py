@@ -38,12 +38,14 @@ from shmfeed.memory.identity import read_identity, write_identity
 from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.right import not_copied
 from shmfeed.memory.rows import ROW
+from shmfeed.memory.slots import Reserve
 from shmfeed.memory.swap import cut_rows, drop_rows, replace_rows
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns, suspended_ns
+from shmfeed.segment.enlarging import copy_feed
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.locking import FeedLocks
-from shmfeed.segment.mapping import place
+from shmfeed.segment.mapping import Mapping, place
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.segment.recovery import migrate
 from shmfeed.validation import (
@@ -149,9 +151,8 @@ class FeedWriter(FeedMarks):
         self.name = where.name
         self.reused = self._owner.reused
         words, geometry, _ = self._owner.mapping
-        catalog = Catalog(
-            words, geometry, boot_ns() // _EPOCH_NS, self._owner.reserve_slots
-        )
+        reserve = self._owner.reserve_slots
+        catalog = Catalog(words, geometry, _first_epoch(), reserve)
         super().__init__(self._owner, catalog, f"feed {self.name!r}")
         self._rings: dict[StreamKey, RingWriter] = {}
         self._eventcount = Eventcount(words)
@@ -371,10 +372,11 @@ class FeedWriter(FeedMarks):
 
         Raises BadArgumentError for a stream that the feed does not carry.
         """
-        index = self._catalog.index.get(key)
+        catalog = self._catalog  # `enlarge` may replace it meanwhile
+        index = catalog.index.get(key)
         if index is None:
-            raise no_stream(key, "read", self._catalog.index)
-        return RingReader(self._words, self.geometry, index)
+            raise no_stream(key, "read", catalog.index)
+        return RingReader(catalog.words, catalog.geometry, index)
 
     def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription."""
@@ -400,6 +402,41 @@ class FeedWriter(FeedMarks):
     def may_write(self) -> bool:
         """True while the right to write lasts."""
         return self._owner.is_held
+
+    def enlarge(self, max_streams: int) -> None:
+        """Give the feed capacity for more streams, and keep its bars.
+
+        The segment is copied into a larger one. Readers follow at their next verb, as
+        after a recreation: epochs rise, bar numbers stay. Writers of rings are closed;
+        `add_stream` returns new ones.
+
+        Args:
+            max_streams: The new capacity, above that of `geometry`.
+
+        Raises:
+            BadArgumentError: It is not above the old capacity, or not accepted.
+            SegmentFullError: /dev/shm has no room for both segments.
+            FeedLostError: The writer is closed, or lost the feed.
+
+        The feed is unchanged after an error.
+        """
+        old, least = self._catalog, self.geometry.max_streams + 1
+        max_streams = check_int("max_streams", max_streams, least, MAX_STREAMS)
+        geometry = self.geometry._replace(max_streams=max_streams)
+        made: list[Catalog] = []
+
+        def fill(mapping: Mapping, reserve: Reserve) -> None:
+            made.append(Catalog(mapping.words, geometry, _first_epoch(), reserve))
+            copy_feed(old, made[0])
+
+        self._owner.enlarge(geometry, fill)
+        eventcount, rings = self._eventcount, self._rings
+        self._rings = {}
+        self._use(made[0])
+        self._eventcount = Eventcount(self._words)
+        for ring in rings.values():
+            ring.close()
+        eventcount.notify(ALL_BITS)  # readers of the retired segment
 
     @property
     def epoch(self) -> int:
@@ -490,3 +527,8 @@ class FeedWriter(FeedMarks):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _first_epoch() -> int:
+    """Return an epoch above each of this feed's earlier segments."""
+    return boot_ns() // _EPOCH_NS

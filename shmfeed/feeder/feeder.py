@@ -373,7 +373,8 @@ class Feeder:
 
     def _check_union(self, union: Streams) -> None:
         check_case(symbol for symbol, _ in union)
-        reserve_capacity(self._writer, union)
+        if reserve_capacity(self._writer, union, self._settings.max_streams):
+            self._intake.segment_replaced()
         self._store.read_ahead(union)
 
     def _fail(self, error: ShmfeedError) -> None:

@@ -140,6 +140,11 @@ class Intake:
             self._ahead.cut_future(self._now())
             self._say(self._ahead.last_error)
 
+    def segment_replaced(self) -> None:
+        """Write to the rings of the segment that the writer has made larger."""
+        for stream in self._streams.values():
+            stream.ring = self._writer.add_stream(*stream.key)
+
     def connected(self, streams: Iterable[StreamKey] | None = None) -> None:
         """Let the clock close bars of these streams once `close_grace` has passed.
 
@@ -276,8 +281,6 @@ class Intake:
             self.missing.log(now)
         self._finish(now)
 
-    # History
-
     def take_history(self, answer: HistoryAnswer, *, how: HistoryUse) -> HistoryEffect:
         """Put the believed part of an answer in force; return its effect.
 
@@ -412,8 +415,6 @@ class Intake:
         self._drops.counts["unsubscribed"] += stream is None
         return stream
 
-    # The venue's numbers
-
     def _if_fresh(
         self, event: BarEvent, stream: StreamState | None, connection: int, line: int
     ) -> StreamState | None:
@@ -472,8 +473,6 @@ class Intake:
         if event.sequence >= 0:
             self._sequence.take(connection, key, event.sequence)
             self._sequence.breaks.clear()  # the former feeder had them
-
-    # Counters and messages
 
     def _count_batch(self, messages: int, heartbeats: int, now: float) -> None:
         self._writer.count("messages", messages)

@@ -1,5 +1,6 @@
 """Take a feed for writing: its segment, with room for the feeder's streams."""
 
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -14,7 +15,7 @@ from shmfeed.errors import (
     SegmentFullError,
 )
 from shmfeed.identity import FeedIdentity
-from shmfeed.layout import Geometry, State, default_guard
+from shmfeed.layout import MAX_STREAMS, Geometry, State, default_guard
 from shmfeed.memory.catalog import check_keys
 from shmfeed.segment.identity import IdentityRule, name_identities
 from shmfeed.segment.locking import FeedLocks
@@ -23,6 +24,8 @@ from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.wire.events import Streams
 from shmfeed.writer import FeedWriter, create
+
+log = logging.getLogger(__name__)
 
 
 def first_streams(settings: Settings, codec: Codec) -> Streams:
@@ -107,21 +110,34 @@ def _continue_feed(
     return FeedWriter(name, geometry, state, check_keys(streams), rule, group, locks)
 
 
-def reserve_capacity(writer: FeedWriter, streams: Streams) -> None:
+def reserve_capacity(
+    writer: FeedWriter, streams: Streams, max_streams: int | None
+) -> bool:
     """Reserve the memory of a feed's streams, of which some may be new.
 
-    Streams that are not among them are unsubscribed before others are added.
+    Streams that are not among them are unsubscribed before others are added. If that is
+    not enough, the segment is made larger, unless the setting `max_streams` forbids it.
+    Return True if it was.
 
     Raises:
         SegmentFullError: The feed, or /dev/shm, has no room for them.
     """
     most = writer.geometry.max_streams
-    if len(streams) > most:
+    is_larger = len(streams) > most
+    if is_larger and (max_streams is not None or len(streams) > MAX_STREAMS):
         raise SegmentFullError(
             f"feed {writer.name!r} has capacity for {counted(most, 'stream')};"
             f" {len(streams)} are wanted now: raise max_streams and restart it"
         )
+    if is_larger:
+        writer.enlarge(min(MAX_STREAMS, 2 * len(streams)))
+        log.info(
+            "feed %s: its segment is larger now, with capacity for %s",
+            writer.name,
+            counted(writer.geometry.max_streams, "stream"),
+        )
     writer.reserve_for(streams)
+    return is_larger
 
 
 def _existing_max_streams(feed: str) -> int:

@@ -327,6 +327,10 @@ class Catalog:
         """Return True if the feed carries the stream and has not unsubscribed it."""
         return key in self.index and key not in self._unsubscribed
 
+    def unsubscribed(self) -> list[StreamKey]:
+        """Return the streams that are unsubscribed, the longest ago first."""
+        return list(self._unsubscribed)
+
     def has_capacity_for(self, streams: Collection[StreamKey]) -> bool:
         """Return True if these streams fit beside those that are subscribed."""
         subscribed = len(self.index) - len(self._unsubscribed)

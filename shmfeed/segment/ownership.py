@@ -19,7 +19,10 @@ removes.
 import logging
 import mmap
 import os
+import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from shmfeed.accounts import group_number, may_give_to
@@ -46,7 +49,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.right import Right
-from shmfeed.memory.slots import slots_taken
+from shmfeed.memory.slots import Reserve, slots_taken
 from shmfeed.memory.words import Words, boot_ns, fence
 from shmfeed.segment.allocation import (
     allocation_errors,
@@ -127,6 +130,7 @@ class SegmentOwner(Right):
         self._group = None if group is None else _own_group(group)
         self.previous: Mapping | None = None
         self.keeps_bars = True
+        self._replacing = threading.Lock()  # the beat thread checks the ownership
         self._path = where.segment  # of the owned segment, until it is published
         self._locks: list[FileLock] = []  # of the previous segment and of the owned one
         with allocation_errors(where, geometry):
@@ -191,11 +195,7 @@ class SegmentOwner(Right):
 
     def _set_readers(self) -> None:
         """Let the group read the owned segment, or this user alone."""
-        fd = self._locks[-1].fileno()
-        if self._group is None:
-            os.fchmod(fd, 0o600)  # the umask may have cleared bits
-        else:
-            show_to(fd, self._group, 0o640)
+        _set_readers(self._locks[-1].fileno(), self._group)
 
     def _map(self, fd: int) -> Mapping | None:
         try:
@@ -207,42 +207,9 @@ class SegmentOwner(Right):
             return None
 
     def _create(self, geometry: Geometry) -> Mapping:
-        check_size(self._path.parent, geometry.needed_bytes)
-        try:
-            create_object(self._path.name, geometry.size)
-        except FileExistsError as error:
-            raise SegmentFormatError(
-                f"{self._path} was created by another program just now; try again"
-            ) from error
-        try:
-            self._path.chmod(0o600)  # the umask may have cleared bits
-            self._lock_segment(self._path)
-            self._set_readers()
-            # The first stream at least will have room.
-            size = geometry.slot_word(1) * WORD
-            reserve(self._locks[-1].fileno(), 0, size)
-            return self._write_header(geometry)
-        except OSError:
-            self._remove()
-            raise
-
-    def _write_header(self, geometry: Geometry) -> Mapping:
-        fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
-        try:
-            pages = mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE)
-            words = Words(pages, str(self.where.segment))
-            identity = identity_of(os.fstat(fd))
-        finally:
-            os.close(fd)
-        ints = words.ints
-        ints[H_SIZE] = geometry.size
-        ints[H_MAX_STREAMS] = geometry.max_streams
-        ints[H_HISTORY] = geometry.history
-        ints[H_GUARD] = geometry.guard
-        ints[H_SLOTS] = geometry.slots
-        for word, value in offset_words(geometry).items():
-            ints[word] = value
-        return Mapping(words, geometry, identity)
+        mapping, lock = _create_segment(self.where, self._path, geometry, self._group)
+        self._locks.append(lock)
+        return mapping
 
     def reserve_slots(self, first: int, count: int) -> None:
         """Reserve the pages of `count` slots from `first` on that were never used.
@@ -250,19 +217,48 @@ class SegmentOwner(Right):
         Raises:
             SegmentFullError: /dev/shm has no room for all of them. Nothing was changed.
         """
-        words, geometry, _ = self.mapping
-        start, size = (
-            geometry.slot_word(first) * WORD,
-            count * geometry.slot_words * WORD,
-        )
-        with allocation_errors(self.where, geometry, more_streams=count):
-            try:
-                reserve(self._locks[-1].fileno(), start, size)
-            except OSError:
-                pages = words.raw.obj
-                if isinstance(pages, mmap.mmap):
-                    pages.madvise(mmap.MADV_REMOVE, start, size)  # a part may be there
-                raise
+        _reserve_slots(self.where, self.mapping, self._locks[-1], first, count)
+
+    def enlarge(
+        self, geometry: Geometry, fill: "Callable[[Mapping, Reserve], None]"
+    ) -> None:
+        """Put a larger segment in the place of the owned one; readers look for it.
+
+        `fill` gets the new segment and a function that reserves slots of it, and
+        completes it.
+
+        Raises:
+            SegmentFullError: /dev/shm has no room for it.
+            FeedLostError: The owned segment was removed or replaced.
+
+        The owned segment is unchanged after an error.
+        """
+        self.check_owned()
+        path = self.where.successor
+        with allocation_errors(self.where, geometry):
+            mapping, lock = _create_segment(self.where, path, geometry, self._group)
+        try:
+            mapping.words.ints[H_WRITER_EPOCH] = self._epoch
+            fill(mapping, partial(_reserve_slots, self.where, mapping, lock))
+            fence()  # release: pairs with the acquire in `read_geometry`
+            mapping.words.ints[H_READY] = READY
+            with self._replacing:
+                self._check_named()
+                path.rename(self.where.segment)
+                previous, self.mapping = self.mapping, mapping
+                self._ints = mapping.words.ints
+                locks, self._locks = self._locks, [lock]
+        except BaseException:
+            path.unlink(missing_ok=True)
+            lock.release()
+            raise
+        previous.words.ints[H_RETIRED] = 1
+        for one in locks:
+            one.release()
+
+    def _check_named(self) -> None:
+        if identity_at(self.where.segment) != self.mapping.identity:
+            raise _feed_lost(self.where.segment)
 
     def publish(self) -> None:
         """Make a new segment visible to readers, after its bars were copied into it.
@@ -308,7 +304,9 @@ class SegmentOwner(Right):
         """
         if self._pid != os.getpid():  # this kernel may not wipe the word
             self.end()
-        if self.word[0] and (loss := self._find_loss()) is not None:
+        with self._replacing:  # not in the middle of `enlarge`
+            loss = self._find_loss() if self.word[0] else None
+        if loss is not None:
             self.end(str(loss))
             raise loss
         self.check(f"feed {self.where.name!r}")
@@ -414,6 +412,76 @@ def _private_page() -> mmap.mmap:
     with suppress(OSError):  # Linux before 4.14: `check_owned` compares the pid
         page.madvise(_MADV_WIPEONFORK)
     return page
+
+
+def _set_readers(fd: int, group: int | None) -> None:
+    if group is None:
+        os.fchmod(fd, 0o600)  # the umask may have cleared bits
+    else:
+        show_to(fd, group, 0o640)
+
+
+def _create_segment(
+    where: Place, path: Path, geometry: Geometry, group: int | None
+) -> tuple[Mapping, FileLock]:
+    """Create a segment at `path`, which is not ready yet, and lock it."""
+    check_size(path.parent, geometry.needed_bytes)
+    try:
+        create_object(path.name, geometry.size)
+    except FileExistsError as error:
+        raise SegmentFormatError(
+            f"{path} was created by another program just now; try again"
+        ) from error
+    lock = None
+    try:
+        path.chmod(0o600)  # the umask may have cleared bits
+        lock = lock_segment(where, path)
+        _set_readers(lock.fileno(), group)
+        # The first stream at least will have room.
+        reserve(lock.fileno(), 0, geometry.slot_word(1) * WORD)
+        return _write_header(where, path, geometry), lock
+    except OSError:
+        path.unlink(missing_ok=True)
+        if lock is not None:
+            lock.release()
+        raise
+
+
+def _write_header(where: Place, path: Path, geometry: Geometry) -> Mapping:
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        pages = mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE)
+        words = Words(pages, str(where.segment))
+        identity = identity_of(os.fstat(fd))
+    finally:
+        os.close(fd)
+    ints = words.ints
+    ints[H_SIZE] = geometry.size
+    ints[H_MAX_STREAMS] = geometry.max_streams
+    ints[H_HISTORY] = geometry.history
+    ints[H_GUARD] = geometry.guard
+    ints[H_SLOTS] = geometry.slots
+    for word, value in offset_words(geometry).items():
+        ints[word] = value
+    return Mapping(words, geometry, identity)
+
+
+def _reserve_slots(
+    where: Place, mapping: Mapping, lock: FileLock, first: int, count: int
+) -> None:
+    words, geometry, _ = mapping
+    start, size = (
+        geometry.slot_word(first) * WORD,
+        count * geometry.slot_words * WORD,
+    )
+    with allocation_errors(where, geometry, more_streams=count):
+        try:
+            reserve(lock.fileno(), start, size)
+        except OSError:
+            pages = words.raw.obj
+            if isinstance(pages, mmap.mmap):
+                pages.madvise(mmap.MADV_REMOVE, start, size)  # a part may be there
+            raise
 
 
 def _remove_unfinished(where: Place) -> None:
