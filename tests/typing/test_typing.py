@@ -62,6 +62,7 @@ INTERNAL = {
         "reserve_for",
         "known_first",
         "set_text",
+        "enlarge",
     ),
 }
 
