@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
+from shmfeed.capacity import FeedCapacity, first_epoch
 from shmfeed.core import Eventcount, RingReader, RingWriter
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import (
@@ -31,21 +32,18 @@ from shmfeed.layout import (
     State,
     default_guard,
 )
-from shmfeed.marks import FeedMarks
 from shmfeed.memory.catalog import Catalog, check_keys, entries, no_stream
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.identity import read_identity, write_identity
 from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.right import not_copied
 from shmfeed.memory.rows import ROW
-from shmfeed.memory.slots import Reserve
 from shmfeed.memory.swap import cut_rows, drop_rows, replace_rows
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns, suspended_ns
-from shmfeed.segment.enlarging import copy_feed
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.locking import FeedLocks
-from shmfeed.segment.mapping import Mapping, place
+from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.segment.recovery import migrate
 from shmfeed.validation import (
@@ -54,11 +52,6 @@ from shmfeed.validation import (
     check_int,
     check_symbol,
 )
-
-# A segment's first epoch is the time of its creation, in units shorter than it takes
-# to add a stream. It is above each epoch of an earlier segment of this boot. 47 bits
-# last 18 years.
-_EPOCH_NS = 4096
 
 
 def create(
@@ -121,7 +114,7 @@ def create(
     return FeedWriter(name, geometry, state, wanted, rule, group)
 
 
-class FeedWriter(FeedMarks):
+class FeedWriter(FeedCapacity):
     """The one writer of a feed, made by `create`.
 
     As a context manager it closes itself on exit and keeps the segment. `reused` is
@@ -152,10 +145,8 @@ class FeedWriter(FeedMarks):
         self.reused = self._owner.reused
         words, geometry, _ = self._owner.mapping
         reserve = self._owner.reserve_slots
-        catalog = Catalog(words, geometry, _first_epoch(), reserve)
+        catalog = Catalog(words, geometry, first_epoch(), reserve)
         super().__init__(self._owner, catalog, f"feed {self.name!r}")
-        self._rings: dict[StreamKey, RingWriter] = {}
-        self._eventcount = Eventcount(words)
         try:
             self._take_over(STATES.index(state), streams, rule)
         except BaseException:
@@ -386,10 +377,6 @@ class FeedWriter(FeedMarks):
             if entry.subscribed
         ]
 
-    def has_capacity_for(self, streams: "Iterable[StreamKey]") -> bool:
-        """Return True if all these streams fit beside those that are subscribed."""
-        return self._catalog.has_capacity_for(set(streams))
-
     def share_locks(self) -> FeedLocks:
         """Return the feed's locks by descriptors of their own, for the next writer.
 
@@ -403,69 +390,10 @@ class FeedWriter(FeedMarks):
         """True while the right to write lasts."""
         return self._owner.is_held
 
-    def enlarge(self, max_streams: int) -> None:
-        """Give the feed capacity for more streams, and keep its bars.
-
-        The segment is copied into a larger one. Readers follow at their next verb, as
-        after a recreation: epochs rise, bar numbers stay. Writers of rings are closed;
-        `add_stream` returns new ones.
-
-        Args:
-            max_streams: The new capacity, above that of `geometry`.
-
-        Raises:
-            BadArgumentError: It is not above the old capacity, or not accepted.
-            SegmentFullError: /dev/shm has no room for both segments.
-            FeedLostError: The writer is closed, or lost the feed.
-
-        The feed is unchanged after an error.
-        """
-        old, least = self._catalog, self.geometry.max_streams + 1
-        max_streams = check_int("max_streams", max_streams, least, MAX_STREAMS)
-        geometry = self.geometry._replace(max_streams=max_streams)
-        made: list[Catalog] = []
-
-        def fill(mapping: Mapping, reserve: Reserve) -> None:
-            made.append(Catalog(mapping.words, geometry, _first_epoch(), reserve))
-            copy_feed(old, made[0])
-
-        self._owner.enlarge(geometry, fill)
-        eventcount, rings = self._eventcount, self._rings
-        self._rings = {}
-        self._use(made[0])
-        self._eventcount = Eventcount(self._words)
-        for ring in rings.values():
-            ring.close()
-        eventcount.notify(ALL_BITS)  # readers of the retired segment
-
     @property
     def epoch(self) -> int:
         """The number that tells this writer from each other one of the segment."""
         return self._owner.epoch
-
-    def reserve_for(self, streams: "Iterable[StreamKey]") -> None:
-        """Reserve the memory that these streams need beside those that have bars.
-
-        Call it before a change of the subscription, so that `add_stream` will not fail.
-
-        Raises:
-            SegmentFullError: /dev/shm has no room for all of them. The feed is
-                unchanged, and takes no memory.
-        """
-        self._owner.check(self._what)
-        known = self._catalog.index.keys()
-        new = set(streams) - known
-        # A stream that takes another one's entry frees that one's slot.
-        vacant = self.geometry.max_streams - len(known)
-        self._catalog.slots.prepare(min(len(new), vacant + 1))
-
-    def known_first(self, streams: "Iterable[StreamKey]") -> "list[StreamKey]":
-        """Return these streams in the order in which to add them.
-
-        Those that have bars come first: a new one could take the entry of one that was
-        unsubscribed and is wanted again.
-        """
-        return sorted(streams, key=lambda key: key not in self._catalog.index)
 
     def beat(self) -> None:
         """Store both heartbeats. Call it every 0.5 s if nothing is written.
@@ -527,8 +455,3 @@ class FeedWriter(FeedMarks):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _first_epoch() -> int:
-    """Return an epoch above each of this feed's earlier segments."""
-    return boot_ns() // _EPOCH_NS

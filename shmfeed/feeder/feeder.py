@@ -11,16 +11,14 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
 from shmfeed.control.messages import VERSION, ControlRequest
-from shmfeed.control.peer import Peer
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import ShmfeedError
 from shmfeed.feeder import handover
@@ -30,22 +28,15 @@ from shmfeed.feeder.feed_status import FeedStatus, gave_up_error
 from shmfeed.feeder.feed_store import open_feed_store
 from shmfeed.feeder.handover_channel import Handover, Taken
 from shmfeed.feeder.heartbeat import HeartbeatThread
-from shmfeed.feeder.inherited_wants import first_wants, inherit_told
-from shmfeed.feeder.intake import Intake
+from shmfeed.feeder.inherited_wants import first_wants, inherit_told, own_claimant
 from shmfeed.feeder.journal import Journal, describe_refused
 from shmfeed.feeder.latency import LatencyMeter
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.mute import MuteStreams, attend_mute
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.reload import Reloader, ReloadTargets
-from shmfeed.feeder.request_handler import (
-    DISCONNECTED,
-    FeederParts,
-    RequestHandler,
-    serve_beside,
-)
+from shmfeed.feeder.request_handler import FeederParts, RequestHandler, serve_beside
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
-from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.service import ServiceManager
 from shmfeed.feeder.stream_reset import StreamReset
 from shmfeed.feeder.subscriptions import SubscriptionQueue
@@ -53,12 +44,10 @@ from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.feeder.taking import (
     first_streams,
     in_venue_spelling,
+    make_intake,
     reserve_capacity,
     take_feed,
 )
-from shmfeed.feeder.wants import Claimant, Kind
-from shmfeed.feeder.wants_keeper import WantsKeeper
-from shmfeed.process_name import process_name
 from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
@@ -125,9 +114,7 @@ class Feeder:
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
         own = first_streams(settings, self._codec)
         self._is_foreground = manager == RUN
-        kind: Kind = "run" if self._is_foreground else "manager"
-        process = Peer.of(pid or os.getpid())
-        first = Claimant.new(kind, name or process_name(), process, settings)
+        first = own_claimant(self._is_foreground, name, pid, settings)
         self._wants = first_wants(settings, manager, first, own, self._codec)
         streams = tuple(dict.fromkeys((*self._wants.union(), *(beside or ()))))
         self._service = ServiceManager(os.environ if self._is_foreground else {})
@@ -190,38 +177,20 @@ class Feeder:
 
     def _begin_rows(self, settings: Settings, streams: Streams) -> None:
         self._reasons = Reasons(self._writer)
-        self._intake = self._make_intake(settings)
+        history = self._history.source is not None
+        store, codec = self._store, self._codec
+        self._intake = make_intake(
+            settings, codec, self._writer, store, self._reasons, history
+        )
         self._latency = LatencyMeter(self._writer, self._intake.clock)
         self._history.begin(self._intake, self._writer, self._reasons)
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
 
-    def _make_intake(self, settings: Settings) -> Intake:
-        return Intake(
-            self._writer,
-            settings.close_grace,
-            self._codec.flags_closed,
-            numbers_trades=self._codec.numbers_trades,
-            sequence=cast("Mode", settings.sequence),
-            lines=settings.lines,
-            history=self._history.source is not None,
-            repair_grace=settings.repair_grace,
-            rest_settle=settings.rest_settle,
-            reasons=self._reasons,
-            recorder=self._store.recorder,
-            fill=self._store.fill,
-        )
-
     def _make_handler(self) -> RequestHandler:
         self._parts = FeederParts(
-            WantsKeeper(
-                self._wants,
-                self._queue,
-                self._symbols,
-                self._writer,
-                lambda: self._settings,
-                lambda key: self._reasons.words(key, "refused"),
-            ),
+            self._wants,
+            self._reasons,
             self._queue,
             self._symbols,
             self._session,
@@ -263,7 +232,7 @@ class Feeder:
             with closing(self._batches):
                 handover.keep_serving(
                     socket,
-                    (self._serve, self._held),
+                    (self._serve, self._requests.post_held),
                     self._serve_once,
                     self._end_requests,
                 )
@@ -422,14 +391,6 @@ class Feeder:
         """Answer a request, in a control thread."""
         answer = serve_beside(request, self._history, self._settings)
         return self._requests.ask(request) if answer is None else answer
-
-    def _held(
-        self, request: ControlRequest | None, connection: int
-    ) -> "Future[dict[str, Any]]":
-        """Post a request that holds its connection; None: the connection's end."""
-        if request is None:
-            request = ControlRequest(v=VERSION, id=0, op=DISCONNECTED)
-        return self._requests.post(request, connection)
 
     def _reload(self) -> None:
         self._service.reloading()

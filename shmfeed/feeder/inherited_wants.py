@@ -5,6 +5,7 @@ then their wants linger, as after any end of their connection.
 """
 
 import logging
+import os
 from contextlib import suppress
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.feeder.wants import RETURN_SECONDS, Claimant, Kind, Wants
 from shmfeed.layout import MAX_STREAMS
 from shmfeed.memory.identity import read_identity
+from shmfeed.process_name import process_name
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 from shmfeed.status import is_wanted, wants_in
@@ -23,6 +25,16 @@ from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.events import Streams
 
 log = logging.getLogger(__name__)
+
+
+def own_claimant(is_run: bool, name: str, pid: int, settings: Settings) -> Claimant:
+    """Return the claimant of a feeder's own streams: a run, or a launching manager.
+
+    Without a name it has this process's, with pid 0 it is this process.
+    """
+    kind: Kind = "run" if is_run else "manager"
+    process = Peer.of(pid or os.getpid())
+    return Claimant.new(kind, name or process_name(), process, settings)
 
 
 def first_wants(

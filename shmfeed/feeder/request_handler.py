@@ -12,10 +12,12 @@ from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory
 from shmfeed.feeder.manager_history import send_managers_away, serve_history
+from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.reload import Reloader
-from shmfeed.feeder.requests import PendingRequest, asked_pairs
+from shmfeed.feeder.requests import DISCONNECTED, PendingRequest, asked_pairs
 from shmfeed.feeder.subscriptions import SubscriptionQueue
 from shmfeed.feeder.symbol_gate import SymbolGate
+from shmfeed.feeder.wants import Wants
 from shmfeed.feeder.wants_keeper import WantsKeeper
 from shmfeed.identity import FeedIdentity
 from shmfeed.settings.digest import digests
@@ -25,13 +27,12 @@ from shmfeed.wire.events import SessionEvent, Streams
 from shmfeed.wire.session import Session
 from shmfeed.writer import FeedWriter
 
-DISCONNECTED = "disconnected"  # not of the control protocol: a held connection's end
-
 
 class FeederParts(NamedTuple):
     """The parts of a feeder that requests read and change."""
 
-    wants: WantsKeeper
+    wants: Wants
+    reasons: Reasons
     queue: SubscriptionQueue
     symbols: SymbolGate
     session: Session
@@ -61,6 +62,14 @@ class RequestHandler:
         reset: Callable[[PendingRequest], None],
     ) -> None:
         self._parts = parts
+        self._wants = WantsKeeper(
+            parts.wants,
+            parts.queue,
+            parts.symbols,
+            parts.writer,
+            lambda: parts.reloader.settings,
+            lambda key: parts.reasons.words(key, "refused"),
+        )
         self._checked = checked
         self._take = take
         self._stop = stop
@@ -96,22 +105,22 @@ class RequestHandler:
             state=parts.session.status.state,
             identity=str(parts.identity),
             epoch=parts.writer.epoch,
-            wanted=parts.wants.keeps_feeder(),
+            wanted=self._wants.keeps_feeder(),
         )
 
     def _subscribe(self, pending: PendingRequest) -> None:
         streams = self._checked(asked_pairs(pending.request))
-        self._parts.wants.admit_sender(pending.request)
+        self._wants.admit_sender(pending.request)
         self._parts.symbols.ask(pending, streams, boot_seconds())
 
     def _hold(self, pending: PendingRequest) -> None:
-        self._parts.wants.admit("manager", pending.request, pending.connection)
+        self._wants.admit("manager", pending.request, pending.connection)
         pending.finish(pid=os.getpid(), epoch=self._parts.writer.epoch)
 
     def _lease(self, pending: PendingRequest) -> None:
         streams = self._checked(asked_pairs(pending.request))
-        self._parts.wants.check_lease(streams)
-        self._parts.wants.admit("lease", pending.request, pending.connection)
+        self._wants.check_lease(streams)
+        self._wants.admit("lease", pending.request, pending.connection)
         pending.answer.add_done_callback(partial(self._leased, pending))
         self._parts.symbols.ask(pending, streams, boot_seconds())
 
@@ -122,10 +131,10 @@ class RequestHandler:
         """
         error = answer.exception()
         if error is not None and not isinstance(error, WebSocketConnectionError):
-            self._parts.wants.refused(pending.request.manager, pending.connection)
+            self._wants.refused(pending.request.manager, pending.connection)
 
     def _disconnected(self, pending: PendingRequest) -> None:
-        self._parts.wants.disconnected(pending.connection)
+        self._wants.disconnected(pending.connection)
         pending.finish()
 
     def _start(self, pending: PendingRequest) -> None:
@@ -172,17 +181,17 @@ class RequestHandler:
     def _release(self, pending: PendingRequest) -> None:
         parts, manager = self._parts, pending.request.manager
         parts.gate.forget_manager(manager)
-        parts.wants.leave(manager, pending.request.unlink)
+        self._wants.leave(manager, pending.request.unlink)
         send_managers_away(parts.history.source)
-        is_stopping = not parts.wants.keeps_feeder()
+        is_stopping = not self._wants.keeps_feeder()
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:
             self._stop(pending.request.unlink)
 
     def tick(self, now: float) -> None:
         """End the feeder where nothing is wanted of it any more."""
-        if self._parts.wants.tick(now):
-            self._stop(self._parts.wants.unlinks)
+        if self._wants.tick(now):
+            self._stop(self._wants.unlinks)
 
 
 def serve_beside(

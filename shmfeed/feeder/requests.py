@@ -9,13 +9,15 @@ from contextlib import suppress
 from itertools import product
 from typing import Any
 
-from shmfeed.control.messages import ControlRequest
+from shmfeed.control.messages import VERSION, ControlRequest
 from shmfeed.errors import (
     BadArgumentError,
     ShmfeedError,
     WebSocketConnectionError,
 )
 from shmfeed.layout import MAX_STREAMS
+
+DISCONNECTED = "disconnected"  # not of the control protocol: a held connection's end
 
 
 class PendingRequest:
@@ -91,6 +93,14 @@ class RequestQueue:
         else:  # checked after putting, because `end` may drain at any time
             self._fail_all()
         return pending.answer
+
+    def post_held(
+        self, request: ControlRequest | None, connection: int
+    ) -> "Future[dict[str, Any]]":
+        """Queue a request that holds its connection; None: the connection's end."""
+        if request is None:
+            request = ControlRequest(v=VERSION, id=0, op=DISCONNECTED)
+        return self.post(request, connection)
 
     def wake(self) -> None:
         """Wake the main loop, from any thread or signal handler.

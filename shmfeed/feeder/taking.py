@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from shmfeed.codecs import Codec
 from shmfeed.codecs.identity import identity_of
@@ -14,6 +14,10 @@ from shmfeed.errors import (
     SegmentFormatError,
     SegmentFullError,
 )
+from shmfeed.feeder.feed_store import FeedStore
+from shmfeed.feeder.intake import Intake
+from shmfeed.feeder.reasons import Reasons
+from shmfeed.feeder.sequence import Mode
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import MAX_STREAMS, Geometry, State, default_guard
 from shmfeed.memory.catalog import check_keys
@@ -108,6 +112,31 @@ def _continue_feed(
     geometry = Geometry(max_streams, history, guard)
     rule = IdentityRule(name, identity, replace)
     return FeedWriter(name, geometry, state, check_keys(streams), rule, group, locks)
+
+
+def make_intake(
+    settings: Settings,
+    codec: Codec,
+    writer: FeedWriter,
+    store: FeedStore,
+    reasons: Reasons,
+    history: bool,
+) -> Intake:
+    """Return the intake of a feed; `history` says that a source of it exists."""
+    return Intake(
+        writer,
+        settings.close_grace,
+        codec.flags_closed,
+        numbers_trades=codec.numbers_trades,
+        sequence=cast("Mode", settings.sequence),
+        lines=settings.lines,
+        history=history,
+        repair_grace=settings.repair_grace,
+        rest_settle=settings.rest_settle,
+        reasons=reasons,
+        recorder=store.recorder,
+        fill=store.fill,
+    )
 
 
 def reserve_capacity(

@@ -11,7 +11,7 @@ A manager that holds no connection, one of an earlier version, is judged by its 
 
 import time
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from shmfeed.control.peer import Peer
 from shmfeed.settings.model import Settings
@@ -119,6 +119,10 @@ class Wants:
         """Return those that want streams, with their ids: runs and managers first."""
         found = [pair for pair in self._claimants.items() if pair[1].streams]
         return sorted(found, key=lambda pair: pair[1].kind == "lease")
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Return what readers, and the next feeder, are told of all claimants."""
+        return [_facts_of(*pair) for pair in self.claimants()]
 
     def put(self, claimant_id: str, streams: Streams) -> Replaced:
         """Replace a claimant's streams; return what `restore` needs.
@@ -234,3 +238,18 @@ def _is_there(claimant: Claimant, now: float) -> bool:
     if claimant.ends_at is not None:
         return now < claimant.returns_by
     return claimant.kind == "run" or claimant.may_run
+
+
+def _facts_of(claimant_id: str, one: Claimant) -> dict[str, Any]:
+    return {
+        "id": claimant_id,
+        "kind": one.kind,
+        "name": one.name,
+        "pid": one.process.pid,
+        "since": one.since,
+        "linger": one.linger,
+        "ends_at": one.ends_at,
+        "count": len(one.streams),
+        "symbols": list(dict.fromkeys(symbol for symbol, _ in one.streams)),
+        "resolutions": list(dict.fromkeys(frame for _, frame in one.streams)),
+    }

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from shmfeed.bar import StreamKey
 from shmfeed.control.messages import ControlRequest
@@ -113,15 +113,11 @@ class WantsKeeper:
         """Return True if a run, a manager or a lease wants streams and is there."""
         return self._wants.keep_feeder(boot_seconds())
 
-    def facts(self) -> list[dict[str, Any]]:
-        """Return what readers, and the next feeder, are told of all claimants."""
-        return [_facts_of(*pair) for pair in self._wants.claimants()]
-
     def tick(self, now: float) -> bool:
         """Let go what is no longer wanted; return True if the feeder has to end."""
         if self._wants.has_changed:
             self._wants.has_changed = False
-            self._marks.set_text("wants", self.facts())
+            self._marks.set_text("wants", self._wants.facts())
         if now < self._next_tick:
             return False
         self._next_tick = now + TICK_SECONDS
@@ -158,18 +154,3 @@ class WantsKeeper:
                 one.process.pid,
                 counted(len(one.streams), "stream"),
             )
-
-
-def _facts_of(claimant_id: str, one: Claimant) -> dict[str, Any]:
-    return {
-        "id": claimant_id,
-        "kind": one.kind,
-        "name": one.name,
-        "pid": one.process.pid,
-        "since": one.since,
-        "linger": one.linger,
-        "ends_at": one.ends_at,
-        "count": len(one.streams),
-        "symbols": list(dict.fromkeys(symbol for symbol, _ in one.streams)),
-        "resolutions": list(dict.fromkeys(frame for _, frame in one.streams)),
-    }

@@ -35,13 +35,8 @@ from shmfeed.errors import (
 )
 from shmfeed.forks import ForkRegistry
 from shmfeed.layout import (
-    H_GUARD,
-    H_HISTORY,
-    H_MAX_STREAMS,
     H_READY,
     H_RETIRED,
-    H_SIZE,
-    H_SLOTS,
     H_WRITER_EPOCH,
     READY,
     WORD,
@@ -50,13 +45,12 @@ from shmfeed.layout import (
 from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.right import Right
 from shmfeed.memory.slots import Reserve, slots_taken
-from shmfeed.memory.words import Words, boot_ns, fence
+from shmfeed.memory.words import boot_ns, fence
 from shmfeed.segment.allocation import (
     allocation_errors,
-    check_size,
-    create_object,
     reserve,
 )
+from shmfeed.segment.creation import create_segment, reserve_slots, set_readers
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.locking import (
     FeedLocks,
@@ -68,7 +62,6 @@ from shmfeed.segment.locking import (
     make_directory,
     retire,
     show_directory_to,
-    show_to,
     write_pid,
 )
 from shmfeed.segment.mapping import (
@@ -77,7 +70,6 @@ from shmfeed.segment.mapping import (
     identity_at,
     identity_of,
     map_segment,
-    offset_words,
     open_checked,
     open_segment,
     read_ready_word,
@@ -195,7 +187,7 @@ class SegmentOwner(Right):
 
     def _set_readers(self) -> None:
         """Let the group read the owned segment, or this user alone."""
-        _set_readers(self._locks[-1].fileno(), self._group)
+        set_readers(self._locks[-1].fileno(), self._group)
 
     def _map(self, fd: int) -> Mapping | None:
         try:
@@ -207,7 +199,7 @@ class SegmentOwner(Right):
             return None
 
     def _create(self, geometry: Geometry) -> Mapping:
-        mapping, lock = _create_segment(self.where, self._path, geometry, self._group)
+        mapping, lock = create_segment(self.where, self._path, geometry, self._group)
         self._locks.append(lock)
         return mapping
 
@@ -217,7 +209,7 @@ class SegmentOwner(Right):
         Raises:
             SegmentFullError: /dev/shm has no room for all of them. Nothing was changed.
         """
-        _reserve_slots(self.where, self.mapping, self._locks[-1], first, count)
+        reserve_slots(self.where, self.mapping, self._locks[-1], first, count)
 
     def enlarge(
         self, geometry: Geometry, fill: "Callable[[Mapping, Reserve], None]"
@@ -236,10 +228,10 @@ class SegmentOwner(Right):
         self.check_owned()
         path = self.where.successor
         with allocation_errors(self.where, geometry):
-            mapping, lock = _create_segment(self.where, path, geometry, self._group)
+            mapping, lock = create_segment(self.where, path, geometry, self._group)
         try:
             mapping.words.ints[H_WRITER_EPOCH] = self._epoch
-            fill(mapping, partial(_reserve_slots, self.where, mapping, lock))
+            fill(mapping, partial(reserve_slots, self.where, mapping, lock))
             fence()  # release: pairs with the acquire in `read_geometry`
             mapping.words.ints[H_READY] = READY
             with self._replacing:
@@ -412,76 +404,6 @@ def _private_page() -> mmap.mmap:
     with suppress(OSError):  # Linux before 4.14: `check_owned` compares the pid
         page.madvise(_MADV_WIPEONFORK)
     return page
-
-
-def _set_readers(fd: int, group: int | None) -> None:
-    if group is None:
-        os.fchmod(fd, 0o600)  # the umask may have cleared bits
-    else:
-        show_to(fd, group, 0o640)
-
-
-def _create_segment(
-    where: Place, path: Path, geometry: Geometry, group: int | None
-) -> tuple[Mapping, FileLock]:
-    """Create a segment at `path`, which is not ready yet, and lock it."""
-    check_size(path.parent, geometry.needed_bytes)
-    try:
-        create_object(path.name, geometry.size)
-    except FileExistsError as error:
-        raise SegmentFormatError(
-            f"{path} was created by another program just now; try again"
-        ) from error
-    lock = None
-    try:
-        path.chmod(0o600)  # the umask may have cleared bits
-        lock = lock_segment(where, path)
-        _set_readers(lock.fileno(), group)
-        # The first stream at least will have room.
-        reserve(lock.fileno(), 0, geometry.slot_word(1) * WORD)
-        return _write_header(where, path, geometry), lock
-    except OSError:
-        path.unlink(missing_ok=True)
-        if lock is not None:
-            lock.release()
-        raise
-
-
-def _write_header(where: Place, path: Path, geometry: Geometry) -> Mapping:
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    try:
-        pages = mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE)
-        words = Words(pages, str(where.segment))
-        identity = identity_of(os.fstat(fd))
-    finally:
-        os.close(fd)
-    ints = words.ints
-    ints[H_SIZE] = geometry.size
-    ints[H_MAX_STREAMS] = geometry.max_streams
-    ints[H_HISTORY] = geometry.history
-    ints[H_GUARD] = geometry.guard
-    ints[H_SLOTS] = geometry.slots
-    for word, value in offset_words(geometry).items():
-        ints[word] = value
-    return Mapping(words, geometry, identity)
-
-
-def _reserve_slots(
-    where: Place, mapping: Mapping, lock: FileLock, first: int, count: int
-) -> None:
-    words, geometry, _ = mapping
-    start, size = (
-        geometry.slot_word(first) * WORD,
-        count * geometry.slot_words * WORD,
-    )
-    with allocation_errors(where, geometry, more_streams=count):
-        try:
-            reserve(lock.fileno(), start, size)
-        except OSError:
-            pages = words.raw.obj
-            if isinstance(pages, mmap.mmap):
-                pages.madvise(mmap.MADV_REMOVE, start, size)  # a part may be there
-            raise
 
 
 def _remove_unfinished(where: Place) -> None:

@@ -102,7 +102,7 @@ def test_a_change_that_shared_memory_cannot_hold_is_refused(
         raise SegmentFullError("no room")
 
     with connected(feed_name, venue):
-        monkeypatch.setattr("shmfeed.writer.copy_feed", full)
+        monkeypatch.setattr("shmfeed.capacity.copy_feed", full)
         with pytest.raises(SegmentFullError, match="no room"):
             want(feed_name, *MANY)
         monkeypatch.undo()

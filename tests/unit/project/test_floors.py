@@ -49,7 +49,9 @@ ROOMS = {
     "codecs": room(4, "codecs.*", "ground layout settings"),
     "control": room(5, "control.*", "ground segment"),
     "wire": room(5, "wire.*", "ground settings codecs"),
-    "writing half": room(5, "writer marks", "ground layout memory ring segment"),
+    "writing half": room(
+        5, "writer capacity marks", "ground layout memory ring segment"
+    ),
     "reading half": room(
         5,
         "accepted_feeder attached_segment feed cuts health holes venue_time status"

@@ -246,7 +246,7 @@ class TestBusy:
             create_object(name, size)
 
         monkeypatch.setattr(
-            "shmfeed.segment.ownership.create_object", created_by_another
+            "shmfeed.segment.creation.create_object", created_by_another
         )
         with pytest.raises(SegmentFormatError, match="created by another program"):
             SegmentOwner(where, GEOMETRY)

@@ -187,7 +187,7 @@ def test_without_room_nothing_changes(writer, feed_name, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shmfeed.segment.ownership.reserve", fail)
+    monkeypatch.setattr("shmfeed.segment.creation.reserve", fail)
     with pytest.raises(SegmentFullError):
         writer.enlarge(8)
     monkeypatch.undo()
