@@ -45,6 +45,8 @@ def seen(feed_name):
     for row in [status, *status["streams"]]:
         for changing in "uptime", "age", "last_message_age", "next_attempt_in":
             row.pop(changing, None)
+        if row["health"] == "waiting":  # since when, in words
+            row.pop("why", None)
     return found, status
 
 

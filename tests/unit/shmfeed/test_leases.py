@@ -5,6 +5,7 @@ import gc
 import logging
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from support.feeding import feeder, is_listening, settings, tell
@@ -53,11 +54,17 @@ def venue():
         yield venue
 
 
+@contextmanager
+def connected(feed, venue, **more):
+    with feeder(feed, venue, **more) as one:
+        until(lambda: is_listening(feed))
+        until(lambda: tell(feed, "status")["state"] == "connected")
+        yield one
+
+
 @pytest.fixture
 def feed(feed_name, venue):
-    with feeder(feed_name, venue, **SOON):
-        venue.wait_subscribed()
-        until(lambda: is_listening(feed_name))
+    with connected(feed_name, venue, **SOON):
         yield feed_name
 
 
@@ -88,8 +95,7 @@ def test_a_lease_holds_its_streams_from_its_entry_on(feed):
 
 
 def test_what_a_lease_leaves_lingers(feed_name, venue):
-    with feeder(feed_name, venue, lease_linger=60):
-        venue.wait_subscribed()
+    with connected(feed_name, venue, lease_linger=60):
         with shmfeed.lease("ETHUSDT", "1m", feed_name):
             pass
         until(lambda: symbols_wanted(feed_name) == [(["ETHUSDT"], False)])
@@ -186,8 +192,7 @@ def test_a_venue_that_does_not_answer_is_named(feed, venue):
 
 
 def test_a_lease_without_room_is_refused(feed_name, venue):
-    with feeder(feed_name, venue, max_streams=2, **SOON):
-        venue.wait_subscribed()
+    with connected(feed_name, venue, max_streams=2, **SOON):
         with pytest.raises(SegmentFullError):
             shmfeed.lease(SYMBOLS, "1m", feed_name).__enter__()
         assert streams(feed_name) == {OWN}
@@ -197,8 +202,7 @@ def test_a_lease_without_room_is_refused(feed_name, venue):
 
 def test_a_lease_is_asked_for_again_after_a_restart(feed_name, venue):
     both = {OWN, ("ETHUSDT", "1m")}
-    with feeder(feed_name, venue) as first:
-        venue.wait_subscribed()
+    with connected(feed_name, venue) as first:
         held = shmfeed.lease("ETHUSDT", "1m", feed_name).__enter__()
         first.stop()
         first.thread.join()
@@ -214,8 +218,7 @@ def test_a_renewal_that_is_refused_is_logged_once_and_tried_again(
     feed_name, venue, caplog, monkeypatch
 ):
     monkeypatch.setattr("shmfeed.control.lease_client.REFUSED_SECONDS", 0.05)
-    with feeder(feed_name, venue) as first:
-        venue.wait_subscribed()
+    with connected(feed_name, venue) as first:
         held = shmfeed.lease("XRPUSDT", "1m", feed_name).__enter__()
         first.stop(unlink=True)
         first.thread.join()
@@ -329,7 +332,7 @@ class TestAsyncio:
 
         asyncio.run(main())
         until(lambda: wants(feed) == [])
-        assert streams(feed) == {OWN}
+        until(lambda: streams(feed) == {OWN})
 
     def test_the_loop_runs_while_a_lease_waits(self, feed_name):
         async def main():
@@ -369,8 +372,7 @@ def test_bad_arguments(arguments, words):
 
 
 def test_the_feeders_codec_checks_the_symbols(feed_name, venue):
-    with feeder(feed_name, venue):
-        venue.wait_subscribed()
+    with connected(feed_name, venue):
         with pytest.raises(BadArgumentError, match="case"):
             shmfeed.lease("btcusdt", "1m", feed_name).__enter__()
 
