@@ -1,5 +1,9 @@
 """Exit codes, and what each means of each command."""
 
+from textwrap import fill
+
+_WIDTH, _REST = 88, " " * 7  # of a line of the help, and before its continuation
+
 FAILED, USAGE, GAVE_UP, LOST = 1, 2, 3, 4
 INTERRUPTED, PIPE = 130, 141  # as a shell reports SIGINT and SIGPIPE
 
@@ -133,5 +137,13 @@ COMMON = {INTERRUPTED: "Ctrl-C", PIPE: "the program that read the output has end
 def format_exit_codes(command: str) -> str:
     """Return the section of a command's help that lists its exit codes."""
     meanings = COMMON | MEANINGS[command]
-    lines = [f"  {code:<4} {meanings[code]}" for code in sorted(meanings)]
+    lines = [
+        fill(
+            meanings[code],
+            _WIDTH,
+            initial_indent=f"  {code:<4} ",
+            subsequent_indent=_REST,
+        )
+        for code in sorted(meanings)
+    ]
     return "\n".join(["exit codes:", *lines])

@@ -1,7 +1,8 @@
 """The processes that read a feed, found in /proc.
 
 A process that has a feed's segment mapped read-only reads it. Its mark tells since when
-and with which version of the package; a version without marks tells neither.
+and with which version of the package; a version without marks tells neither. A process
+that has it mapped for writing is its feeder, and a reader only if it has a mark.
 """
 
 from pathlib import Path
@@ -70,21 +71,27 @@ def find_readers(where: Place, proc: Path = PROC) -> FeedReaders:
 
 def _read_process(where: Place, directory: Path, pid: int) -> FeedReader | None:
     files = list(mapped_files(directory))
-    mapped = [file for file in files if _is_read(where, file)]
+    marks = find_reader_marks(files)
+    found = [file for file in files if _is_segment(where, file)]
+    written = {file.identity for file in found if file.is_writable}
+    mapped = [
+        file.identity
+        for file in found
+        if file.identity in marks or file.identity not in written
+    ]
     if not mapped:
         return None
     current = identity_at(where.segment)
-    newest = next((file for file in mapped if file.identity == current), mapped[-1])
-    mark = find_reader_marks(files).get(newest.identity)
+    newest = current if current in mapped else mapped[-1]
+    mark = marks.get(newest)
     return FeedReader(
         pid,
         command_of(directory),
         mark and mark.version,
         mark and mark.since,
-        newest.identity == current,
+        newest == current,
     )
 
 
-def _is_read(where: Place, file: MappedFile) -> bool:
-    path = file.path.removesuffix(DELETED)
-    return path == str(where.segment) and not file.is_writable
+def _is_segment(where: Place, file: MappedFile) -> bool:
+    return file.path.removesuffix(DELETED) == str(where.segment)

@@ -98,17 +98,24 @@ def test_a_reader_of_another_feed_is_not_listed(reader, cli_writer, feed_name) -
 WRITE = """
 import sys
 import shmfeed
+from shmfeed.segment.mapping import open_segment, place
 writer = shmfeed.create(sys.argv[1], 16, 16, 1)
 writer.add_stream("A", "1m").append(0, 1, 1, 1, 1, 1)
+mapped = open_segment(place(sys.argv[1]))  # as a feeder has it, too
 print("reading", flush=True)
+sys.stdin.readline()
+feed = shmfeed.attach(sys.argv[1])
+print("both", flush=True)
 sys.stdin.readline()
 writer.close(unlink=True)
 """
 
 
-def test_the_feeder_is_no_reader(readers, reader) -> None:
+def test_the_feeder_is_no_reader_unless_it_attaches(readers, reader) -> None:
     process = reader(WRITE)
     assert readers()["readers"] == []
+    tell(process, "both")  # it attaches
+    assert [row["pid"] for row in readers()["readers"]] == [process.pid]
     process.communicate("end\n")
 
 
