@@ -329,7 +329,7 @@ class FeedWriter(FeedCapacity):
                 all.
 
         Returns:
-            The number of bars that were dropped.
+            The number of bars that were dropped, of those that readers could ask for.
 
         Raises:
             BadArgumentError: There is no such stream, or the time is not an int.

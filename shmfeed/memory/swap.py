@@ -130,9 +130,10 @@ def cut_rows(
 def drop_rows(
     catalog: Catalog, index: int, first_kept: int, enter_slot: EnterSlot
 ) -> int:
-    """Drop a stream's closed bars that open before `first_kept`; return how many.
+    """Drop a stream's closed bars that open before `first_kept`.
 
-    The rows that stay keep their numbers, so no count falls. There may be none.
+    Return how many of those are gone that readers could ask for. The rows that stay
+    keep their numbers, so no count falls. There may be none.
 
     Raises:
         SegmentFullError: There is no room for another slot. Nothing was changed.
@@ -144,10 +145,11 @@ def drop_rows(
         dropped = int(np.searchsorted(found[_OPEN_TIME], first_kept))
         if not dropped:
             return 0
+        hidden = max(0, int(found.shape[1]) - geometry.history)
         cells = np.ascontiguousarray(found[:, dropped:][:, -geometry.history :])
         retiring = _Retiring(old, catalog.rest_of(index))
         if _swap(catalog, retiring, cells, (count, count), enter_slot):
-            return dropped
+            return max(0, dropped - hidden)
 
 
 def _swap(

@@ -60,6 +60,16 @@ def forget_messages():
         event for event in real(events) if not isinstance(event, received)
     )
 
+def stop_before(owner, name):
+    real = getattr(owner, name)
+    def stopped(*args, **options):
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return real(*args, **options)
+    setattr(owner, name, stopped)
+
+def be_impatient():
+    channel.OFFER_SECONDS = 1.0
+
 POINTS = {
     "connected": lambda: kill_before(takeover, "ask_for_handover"),
     "handed": lambda: kill_after(takeover, "receive"),
@@ -70,6 +80,9 @@ POINTS = {
     "answered": lambda: kill_before(channel.Offer, "make"),
     "offered": lambda: kill_before(channel.Offer, "_await_confirmation"),
     "handed over": lambda: kill_after(channel.Offer, "make"),
+    "stops, handed": lambda: stop_before(channel.Taken, "is_offered"),
+    "stops, caught up": lambda: stop_before(channel.Taken, "confirm"),
+    "is impatient": be_impatient,
     "takes long": take_long,
     "forgets": forget_messages,
 }
@@ -79,8 +92,10 @@ sys.exit(main(sys.argv[2:]))
 OF_THE_NEW = ["connected", "handed", "taking", "taken", "caught up"]
 OF_THE_OLD = ["asked", "answered", "offered", "handed over"]
 LEFT_OUT = ["takes long", "forgets"]
+STOPPED = ["stops, handed", "stops, caught up"]
 if forks.SCALE <= 1:  # each takes some seconds
     OF_THE_NEW, OF_THE_OLD, LEFT_OUT = ["caught up"], ["offered"], ["forgets"]
+    STOPPED = ["stops, caught up"]
 
 
 @pytest.fixture
@@ -226,6 +241,24 @@ def test_the_running_feeder_goes_on_if_the_new_one_is_killed(
         assert ring.wait(ring.count + 1, timeout=20)
         assert faults_of(feed, first) == {}
     end(following)
+
+
+@pytest.mark.parametrize("point", STOPPED)
+def test_a_new_feeder_that_hangs_is_not_waited_for(run, feed_name, point) -> None:
+    running = run(point="is impatient")
+    with served(feed_name) as (feed, ring, first):
+        hanging = run("--takeover", point=point)
+        for line in running.stderr:
+            if "this one goes on" in line:
+                break
+        until(lambda: served_by(feed) == running.pid)
+        assert ring.wait(ring.count + 2, timeout=20)
+        hanging.send_signal(signal.SIGCONT)
+        assert hanging.wait(20) in (1, 4)  # it has no right to the feed
+        assert ring.wait(ring.count + 1, timeout=20)
+        assert served_by(feed) == running.pid
+        assert faults_of(feed, first) == {}
+    end(running)
 
 
 @pytest.mark.parametrize("point", OF_THE_OLD)

@@ -465,3 +465,25 @@ def is_zombie(pid):
         return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return True
+
+
+def test_dropped_rows_do_not_come_back_out_of_the_queue(make, path):
+    recorder = make(times=RecorderTimes(turn=60))  # it writes when it is woken
+    record(recorder, [version_of(0), version_of(1)])
+    counts = []
+    recorder.drop_rows({KEY: START + MINUTE, OTHER: None}, counts.append)
+    until(lambda: counts)
+    assert counts == [[1, 0]]
+    recorder.close()
+    assert numbers(path) == [1]
+
+
+def test_a_store_that_is_away_says_that_it_has_dropped_nothing(make, path):
+    def refuse(*_):
+        raise StoreError("no", "failed")
+
+    recorder = make(open_file=refuse)
+    counts = []
+    recorder.drop_rows({KEY: None}, counts.append)
+    until(lambda: counts)
+    assert counts == [[-1]]

@@ -286,3 +286,24 @@ def test_the_file_is_as_a_dict_of_lists(steps):
         file.close()
         assert newest[5].tolist() == [model[n][-1] for n in sorted(model)]
         assert all(math.isnan(money) for money in newest[7].tolist())
+
+
+def test_rows_before_a_time_are_dropped_with_all_versions(file, path):
+    file.write([version_of(n) for n in range(4)])
+    file.write([version_of(1, 1.75, cause="revised")])
+    assert file.drop_rows(KEY, START + 2 * MINUTE) == 2
+    assert [row[0] for row in stored(path)] == [START + n * MINUTE for n in (2, 3)]
+    assert file.drop_rows(KEY, START + 2 * MINUTE) == 0
+    file.write([version_of(1)])  # history brings it again
+    assert [row[:2] for row in stored(path)][0] == (START + MINUTE, 1)
+
+
+def test_all_rows_of_a_stream_are_dropped_and_no_other(file, path):
+    file.write([version_of(n) for n in range(4)])
+    file.catch_up(LONG, block_of([bar_at(0)]), 1)
+    assert file.drop_rows(KEY, None) == 4
+    assert file.newest(KEY, 9).shape[1] == 0
+    assert len(stored(path)) == 1
+    assert file.drop_rows(("NEVER", "1m"), None) == 0
+    file.write([version_of(0)])
+    assert file.newest(KEY, 9).shape[1] == 1
