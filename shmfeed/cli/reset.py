@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,14 +10,18 @@ from typing import Any, NamedTuple
 
 from shmfeed.bar import StreamKey, check_timeframe
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.options import add_feed_option, attach_feed, chosen_feed
+from shmfeed.cli.options import add_feed_option, attach_feed, chosen_feed, owner_of
 from shmfeed.cli.output import print_error, print_output
 from shmfeed.cli.store_options import store_of
 from shmfeed.cli.suggestions import suggest
 from shmfeed.cli.times import Moment, parse_moment
 from shmfeed.control.client import ask
 from shmfeed.control.messages import ControlError
-from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
+from shmfeed.errors import (
+    BadArgumentError,
+    FeedNotFoundError,
+    StreamNotFoundError,
+)
 from shmfeed.feeder.stream_reset import first_kept
 from shmfeed.segment.mapping import Place, open_segment, place
 from shmfeed.store.file import StoreFile
@@ -87,10 +92,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    where = place(chosen_feed(args), owner_of(args))
+    if where.owner != os.geteuid():
+        raise BadArgumentError(
+            f"feed {where.name} belongs to user {where.owner}; only that user can reset"
+            " its streams"
+        )
     keys = _streams(args)
     before: Moment | None = args.before
     until = 0 if before is None else before.ms
-    where = place(chosen_feed(args))
     wanted: dict[str, Any] = {
         "symbols": [args.symbol],
         "resolutions": [timeframe for _, timeframe in keys],
@@ -99,9 +109,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         answer: Any = ask(where.socket, "reset", _ANSWER_SECONDS, **wanted)
         dropped = [Dropped(*stream) for stream in answer["streams"]]
-    except FeedNotFoundError:
-        dropped = _reset_alone(args, keys, until)
-    except ControlError:
+    except (FeedNotFoundError, ControlError):
         # A feeder that was killed has left its socket; one that lives has the locks.
         dropped = _reset_alone(args, keys, until)
     if args.json:

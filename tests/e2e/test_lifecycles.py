@@ -177,3 +177,43 @@ def test_a_takeover_ends_with_a_signal_while_it_follows(run, venue, feed_name) -
         assert (code, "Traceback" in errors) == (0, False)
         assert feed.status()["pid"] == running.pid
     assert end(running, signal.SIGTERM)[0] == 0
+
+
+def run_to_the_end(command, *arguments):
+    """Run a command; return its exit code and its output."""
+    process = command(*arguments)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output + errors
+
+
+@pytest.mark.timeout(120)
+def test_two_feeds_on_a_host_are_apart_and_end_in_any_order(
+    command, venue, feed_name
+) -> None:
+    names = f"{feed_name}-a", f"{feed_name}-b"
+    options = "--endpoint", venue.url, "--symbols", "BTCUSDT", "--resolutions", "1s"
+    waits = [
+        command("wait", "--feed", name, "--health", "live", "--timeout", "60")
+        for name in names
+    ]  # before there is a feed
+    try:
+        feeders = [command("run", "--feed", name, *options) for name in names]
+        assert [one.wait(60) for one in waits] == [0, 0]
+        listed = run_to_the_end(command, "ls")[1]
+        assert all(name in listed for name in names)
+        assert end(feeders[0], signal.SIGTERM)[0] == 0
+        with shmfeed.attach(names[0]) as ended, shmfeed.attach(names[1]) as feed:
+            assert ended.status()["health"] == "dead"
+            assert len(ended.ring("BTCUSDT", "1s").view(3)) == 3
+            ring = feed.ring("BTCUSDT", "1s")
+            assert ring.wait(ring.count, timeout=20)
+        status = "status", "--feed", names[0]
+        assert run_to_the_end(command, *status)[0] == 1
+        clean = "clean", "--force", "--feed", names[0]
+        assert run_to_the_end(command, *clean)[0] == 0
+        assert run_to_the_end(command, *status)[0] == 2
+        assert end(feeders[1], signal.SIGTERM)[0] == 0
+    finally:
+        for name in names:
+            place(name).segment.unlink(missing_ok=True)
+            place(name).lock.unlink(missing_ok=True)

@@ -106,6 +106,7 @@ def test_a_hole_goes_with_its_bars(left, feed_name, capsys) -> None:
         (["BTCUSDT", "--resolutions", "7m"], "7m"),
         (["BTC USDT"], "'BTC USDT' is not accepted"),
         (["BTCUSDT", "--before", "soon"], "is not a time"),
+        (["BTCUSDT", "--owner", "65534"], "only that user can reset its streams"),
     ],
 )
 def test_bad_arguments_drop_nothing(

@@ -295,7 +295,7 @@ def test_rows_before_a_time_are_dropped_with_all_versions(file, path):
     assert [row[0] for row in stored(path)] == [START + n * MINUTE for n in (2, 3)]
     assert file.drop_rows(KEY, START + 2 * MINUTE) == 0
     file.write([version_of(1)])  # history brings it again
-    assert [row[:2] for row in stored(path)][0] == (START + MINUTE, 1)
+    assert stored(path)[0][:2] == (START + MINUTE, 1)
 
 
 def test_all_rows_of_a_stream_are_dropped_and_no_other(file, path):
