@@ -186,6 +186,7 @@ def head_of(sample: FeedSample, now: int) -> dict[str, Any]:
         "identity": status["identity"] or status["protocol"],
         "endpoint": status["endpoint"],
         "last_error": status["last_error"],
+        "wants": list(status["wants"]),
         "counts": {name: counts[name] for name in COUNTERS},
     }
 

@@ -1,5 +1,6 @@
 """The page's server: what it tells, whom it refuses, and what it cuts off."""
 
+import asyncio
 import base64
 import os
 import re
@@ -14,6 +15,7 @@ from support.page_server import Answer, Served, serving
 from support.waiting import until
 
 from shmfeed.bar import BACKFILLED
+from shmfeed.observe.listening import listen, resolve
 from shmfeed.observe.page import app, hub, server
 from shmfeed.ringbuf import RingWriter
 from shmfeed.status import FeedStatus
@@ -264,6 +266,18 @@ class TestEvents:
         while events.next():
             pass  # it ends
         stream.__exit__(None, None, None)
+
+    def test_a_sampler_that_fails_ends_the_server(self, feed_name: str) -> None:
+        one = server.make_server(hub.Hub([feed_name]), is_local=True)
+
+        def fail() -> None:
+            raise RuntimeError("no more")
+
+        one._hub._take = fail  # type: ignore[assignment,method-assign]
+        one._hub.open_page()
+        with listen(resolve("127.0.0.1", 0)) as listener:
+            with pytest.raises(RuntimeError, match="no more"):
+                asyncio.run(one.run_until_stopped(listener))
 
     def test_head(self, page: Served) -> None:
         for path in ("/", "/events", "/api/feeds", "/livez"):

@@ -4,6 +4,7 @@
 const HEALTHS = [
   "dead", "stale", "waiting", "recovering", "polled", "quiet", "live", "closed",
 ];
+const SHOWN_WANTS = 3;
 const ALARMING = ["dead", "stale"];
 // Of a row: symbol, timeframe, health, why, close, close_time, updated, count, gaps.
 const [SYMBOL, TIMEFRAME, HEALTH, WHY, CLOSE, CLOSE_TIME, UPDATED, COUNT, GAPS] =
@@ -177,11 +178,18 @@ function feedFacts(feed) {
     facts.push(["next attempt", `in ${Format.age(-ageOf(feed.next_attempt))}`]);
   }
   if (feed.clock_offset !== null) facts.push(["clock", `${feed.clock_offset} s`]);
+  if (feed.wants.length) facts.push(["wanted by", some(feed.wants)]);
   const always = ["messages", "bars", "reconnects", "gaps"];
   for (const [name, count] of Object.entries(counts)) {
     if (count || always.includes(name)) facts.push([name, Format.count(count)]);
   }
   return facts;
+}
+
+function some(names) {
+  const more = names.length - SHOWN_WANTS;
+  const shown = names.slice(0, SHOWN_WANTS).join(", ");
+  return more > 0 ? `${shown} and ${Format.count(more)} more` : shown;
 }
 
 /* Which streams are shown, and in which order. */
