@@ -17,7 +17,8 @@ from shmfeed.errors import FeedNotFoundError
 from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 
-OWN = ("BTCUSDT", "1m")
+pytest_plugins = ["support.command_process"]
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 # Each line of standard input is code, and each answer a line of JSON.
 PRELUDE = """
@@ -299,3 +300,27 @@ def test_a_manager_of_an_earlier_version_is_judged_by_its_process(feed_name, sta
     assert tell(feed_name, "status")["wanted"] is True
     old.kill()
     until(lambda: symbols(feed_name) == {"BTCUSDT"})
+
+
+def test_a_feeder_that_takes_over_has_all_wants(feed_name, start, command, venue):
+    options = "--feed", feed_name, "--endpoint", venue.url, "--symbols", "BTCUSDT"
+    run = command("run", *options, "--resolutions", "1m")
+    until(lambda: feeder_pid(feed_name) == run.pid)
+    manager, ended, strategy = start(MANAGER), start(MANAGER, "ended"), start(STRATEGY)
+    manager('start("ETHUSDT", launch="never")')
+    ended('start("XRPUSDT", launch="never")')
+    assert strategy('lease("SOLUSDT")') is None
+    ended.kill()
+    four = [
+        ("lease", "S", False),
+        ("manager", "E", False),
+        ("manager", "X", True),
+        ("run", "B", False),
+    ]
+    until(lambda: wanted(feed_name) == four)
+    following = command("run", *options, "--resolutions", "1m", "--takeover")
+    until(lambda: feeder_pid(feed_name) == following.pid)
+    assert run.wait(30) == 0
+    until(lambda: wanted(feed_name) == four)
+    until(lambda: strategy("held[0].is_held"))
+    assert symbols(feed_name) == {"BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"}
