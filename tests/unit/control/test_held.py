@@ -151,57 +151,60 @@ def test_numbers_are_not_used_again_by_another_server(tmp_path, feeder):
     assert len(set(feeder.ended)) == 2
 
 
-class TestHostile:
-    def test_garbage_ends_the_connection(self, path):
-        with connect(path) as connection:
-            connection.sendall(b"\x00\xff" * 100 + b"\n" + b"more\n" * 100)
-            answer, _, rest = _all_of(connection).partition(b"\n")
-            assert json.loads(answer)["error"] == "BadArgumentError"
-            assert rest == b""
+def test_garbage_ends_the_connection(path):
+    with connect(path) as connection:
+        connection.sendall(b"\x00\xff" * 100 + b"\n" + b"more\n" * 100)
+        answer, _, rest = _all_of(connection).partition(b"\n")
+        assert json.loads(answer)["error"] == "BadArgumentError"
+        assert rest == b""
 
-    def test_a_hundred_megabytes_are_not_kept(self, path):
-        piece, sent = b"x" * (1 << 20), 0
-        with connect(path) as connection:
-            connection.settimeout(20)
-            try:
-                for _ in range(100):
-                    connection.sendall(piece)
-                    sent += 1
-            except ConnectionError:
-                pass
-            assert sent < 100
-        assert ask(path, "status", 20)
 
-    def test_half_a_line_ends_with_the_idle_limit(self, tmp_path, feeder):
-        path = tmp_path / "f.sock"
-        with ControlServer(path, feeder.handle, idle=0.2), connect(path) as connection:
-            connection.sendall(b'{"v":1,')
-            connection.settimeout(20)
-            assert connection.recv(1) == b""
+def test_a_hundred_megabytes_are_not_kept(path):
+    piece, sent = b"x" * (1 << 20), 0
+    with connect(path) as connection:
+        connection.settimeout(20)
+        try:
+            for _ in range(100):
+                connection.sendall(piece)
+                sent += 1
+        except ConnectionError:
+            pass
+        assert sent < 100
+    assert ask(path, "status", 20)
 
-    def test_a_thousand_connections_of_one_client(self, path, feeder):
-        """They hold no other client up, and the server keeps few of them."""
-        with hold(path, manager="m") as claim:
-            stop = threading.Event()
-            flood = threading.Thread(target=_flood, args=[path, stop])
-            flood.start()
-            try:
-                with Fork(lambda: _ask_often(path)) as forked:
-                    assert forked.wait() == 0
-            finally:
-                stop.set()
-                flood.join()
-            assert not is_closed(claim)
 
-    def test_control_without_the_rule_they_do(self, path, monkeypatch):
-        monkeypatch.setattr(server, "_MAX_IDLE_OF_A_PROCESS", 10_000)
-        monkeypatch.setattr(server, "_SHORT_IDLE_SECONDS", 10_000.0)
-        kept = [connect(path) for _ in range(server.MAX_CONNECTIONS)]
-        begun = time.monotonic()
-        assert ask(path, "status", 20)
-        assert time.monotonic() - begun > server._FREE_WAIT_SECONDS / 2
-        for connection in kept:
-            connection.close()
+def test_half_a_line_ends_with_the_idle_limit(tmp_path, feeder):
+    path = tmp_path / "f.sock"
+    with ControlServer(path, feeder.handle, idle=0.2), connect(path) as connection:
+        connection.sendall(b'{"v":1,')
+        connection.settimeout(20)
+        assert connection.recv(1) == b""
+
+
+def test_a_thousand_connections_of_one_client(path, feeder):
+    """They hold no other client up, and the server keeps few of them."""
+    with hold(path, manager="m") as claim:
+        stop = threading.Event()
+        flood = threading.Thread(target=_flood, args=[path, stop])
+        flood.start()
+        try:
+            with Fork(lambda: _ask_often(path)) as forked:
+                assert forked.wait() == 0
+        finally:
+            stop.set()
+            flood.join()
+        assert not is_closed(claim)
+
+
+def test_control_without_the_rule_they_do(path, monkeypatch):
+    monkeypatch.setattr(server, "_MAX_IDLE_OF_A_PROCESS", 10_000)
+    monkeypatch.setattr(server, "_SHORT_IDLE_SECONDS", 10_000.0)
+    kept = [connect(path) for _ in range(server.MAX_CONNECTIONS)]
+    begun = time.monotonic()
+    assert ask(path, "status", 20)
+    assert time.monotonic() - begun > server._FREE_WAIT_SECONDS / 2
+    for connection in kept:
+        connection.close()
 
 
 def _all_of(connection):

@@ -299,23 +299,21 @@ def test_threads_hold_leases_of_their_own(feed):
     until(lambda: streams(feed) == {OWN})
 
 
-class TestControls:
-    """Faults that the tests above see."""
+def test_control_an_unsubscribe_that_starves_another(feed, monkeypatch):
+    with shmfeed.lease("ETHUSDT", "1m", feed):
+        monkeypatch.setattr(Wants, "union", _of_the_last)
+        fields = {"manager": "m", "symbols": ["SOLUSDT"], "resolutions": ["1m"]}
+        tell(feed, "subscribe", **fields)
+        assert ("ETHUSDT", "1m") not in streams(feed)
+        monkeypatch.undo()
 
-    def test_an_unsubscribe_that_starves_another(self, feed, monkeypatch):
-        with shmfeed.lease("ETHUSDT", "1m", feed):
-            monkeypatch.setattr(Wants, "union", _of_the_last)
-            fields = {"manager": "m", "symbols": ["SOLUSDT"], "resolutions": ["1m"]}
-            tell(feed, "subscribe", **fields)
-            assert ("ETHUSDT", "1m") not in streams(feed)
-            monkeypatch.undo()
 
-    def test_a_lease_that_leaks(self, feed, monkeypatch):
-        monkeypatch.setattr(Wants, "due", lambda *_: [])
-        with shmfeed.lease("ETHUSDT", "1m", feed):
-            pass
-        with pytest.raises(AssertionError, match="not within"):
-            until(lambda: streams(feed) == {OWN}, timeout=1.0)
+def test_control_a_lease_that_leaks(feed, monkeypatch):
+    monkeypatch.setattr(Wants, "due", lambda *_: [])
+    with shmfeed.lease("ETHUSDT", "1m", feed):
+        pass
+    with pytest.raises(AssertionError, match="not within"):
+        until(lambda: streams(feed) == {OWN}, timeout=1.0)
 
 
 def _of_the_last(wants):
