@@ -18,7 +18,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types bytecode unit test-pure night soak races faults autobahn conformance sanitize fuzz versions oldest-pandas bench clean
+.PHONY: test demo docs lint types bytecode unit test-pure night soak races faults autobahn conformance sanitize fuzz versions oldest-pandas bench dist dist-check clean
 
 test: lint types unit
 
@@ -110,6 +110,21 @@ bench: $(VENV)/.core
 	$(PIP) $(EDITABLE) '.[bench]' || true
 	$(BIN)/python -m compileall -q shmfeed wealthdata
 	$(BIN)/python benchmarks/run.py --show README.md
+
+# The files of a release in dist/, from the commit at HEAD: docs/releases.md.
+dist: export PYTHONPATH = tests:release
+dist: $(VENV)/.release
+	$(BIN)/python release/build.py --venvs $(VENV)/release $(PYTHONS)
+
+# The files in dist/ as their users have them. SDIST=all runs all tests of the sdist,
+# USERS=yes only installs the wheels of this CPU and uses them.
+dist-check: export PYTHONPATH = tests:release
+dist-check: $(VENV)/.release
+	$(BIN)/python release/check.py --venvs $(VENV)/release $(if $(SDIST),--tests $(SDIST)) $(if $(USERS),--users) $(PYTHONS)
+
+$(VENV)/.release: release/requirements-tools.txt $(VENV)/.dev
+	$(PIP) -r $<
+	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) $(EDITABLE) '.[dev]'

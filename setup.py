@@ -1,7 +1,8 @@
 """The build of the C core, `shmfeed._ringbuf`, and of the header for readers in C.
 
-The rest is in pyproject.toml. Each command writes the header: wheels, sdists and
-editable installs have it, with or without the extension.
+It makes README the description of the package, too. The rest is in
+pyproject.toml. Each command writes the header: wheels, sdists and editable installs
+have it, with or without the extension.
 
 The extension is optional: where it cannot be compiled, the install reports why and
 goes on, and pure Python is used. `SHMFEED_BUILD_EXTENSION=yes` makes a failure an
@@ -11,11 +12,13 @@ error, `=no` skips the build.
 import ast
 import io
 import os
+import re
 import runpy
 import sys
 import sysconfig
 import textwrap
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +31,10 @@ VARIABLE = "SHMFEED_BUILD_EXTENSION"
 PACKAGE = "shmfeed"
 HEADERS = "shmfeed/csrc"
 LAYOUT = "shmfeed/layout.py"
+VERSION_FILE = "shmfeed/_version.py"
 COLUMNS = 88  # of a generated line
+RELATIVE_LINK = re.compile(r"(!?)\[([^]]+)]\((?!https?:|mailto:)([^)\s]+)\)")
+CODE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 LAYOUT_HEADER = "shmfeed_layout.h"
 INSTALLED = f"{PACKAGE}/include/{LAYOUT_HEADER}"
 DEFINITIONS = (  # the modules whose classes and functions have a twin in C
@@ -297,11 +303,53 @@ def core() -> Extension:
     )
 
 
+def repository() -> str:
+    """Return the address of the public clone that pyproject.toml names, or ''."""
+    tools = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    address = tools.get("release", {}).get("repository", "")
+    return str(address).rstrip("/")
+
+
+def description(address: str, version: str) -> str:
+    """Return README for an index page, where links to files of the clone are dead."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    return "".join(
+        part
+        if part.startswith("```")
+        else RELATIVE_LINK.sub(lambda link: absolute(link, address, version), part)
+        for part in CODE.split(text)
+    )
+
+
+def absolute(link: re.Match[str], address: str, version: str) -> str:
+    is_image, text, target = link.groups()
+    if not address:
+        return text
+    if target.startswith("#"):
+        target = f"README.md{target}"
+    kind = "raw" if is_image else "tree" if target.endswith("/") else "blob"
+    return f"{is_image}[{text}]({address}/{kind}/v{version}/{target})"
+
+
+def urls(address: str, version: str) -> dict[str, str]:
+    if not address:
+        return {}
+    return {
+        "Source": address,
+        "Documentation": f"{address}/blob/v{version}/docs/index.md",
+        "Changelog": f"{address}/blob/v{version}/CHANGELOG.md",
+    }
+
+
 if __name__ == "__main__":
     if wanted() is False:
         forget_core()
     write_layout(Path(INSTALLED))
+    place = repository(), runpy.run_path(VERSION_FILE)["__version__"]
     setup(
+        long_description=description(*place),
+        long_description_content_type="text/markdown",
+        project_urls=urls(*place),
         ext_modules=[] if wanted() is False else [core()],
         cmdclass={"bdist_wheel": PackWheel, "build_ext": BuildCore},
     )
