@@ -51,12 +51,14 @@ class HistoryTurn(NamedTuple):
         said: A text for `last_error`, else "".
         forbidden: Streams with which no connection may serve, as `on_refused` says, and
             the reason of each; None if they are as before.
+        blocked: Why the source may not be asked for a while, as it begins, else "".
     """
 
     leave: Streams = ()
     refused: tuple[Refusal, ...] = ()
     said: str = ""
     forbidden: Mapping[StreamKey, str] | None = None
+    blocked: str = ""
 
 
 QUIET = HistoryTurn()
@@ -206,9 +208,9 @@ class FeedHistory:
             for change in self._symbols.tick(now):
                 refused += self._symbol_changed(change)
         leave, said = self._repair.take_lying(now), self._log.take_said()
-        forbidden = self._forbid()
-        if leave or refused or said or forbidden is not None:
-            return HistoryTurn(leave, tuple(refused), said, forbidden)
+        forbidden, blocked = self._forbid(), self._log.take_blocked()
+        if leave or refused or said or blocked or forbidden is not None:
+            return HistoryTurn(leave, tuple(refused), said, forbidden, blocked)
         return QUIET
 
     def close(self) -> None:

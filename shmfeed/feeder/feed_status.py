@@ -51,12 +51,17 @@ class FeedStatus:
         self._last_error = text
         self.publish()
 
-    def tell_new(self, data: str, store: str) -> None:
-        """Publish the last error of the data, or of the store, where it is another."""
-        for kind, text in (("data", data), ("store", store)):
-            if text != self._told[kind]:
-                self._told[kind] = text
-                self.tell(text)
+    def tell_new(self, data: str, store: str) -> dict[str, str]:
+        """Publish the last error of the data, or of the store, where it is another.
+
+        Return those that were published.
+        """
+        errors = {"data": data, "store": store}
+        new = {kind: text for kind, text in errors.items() if text != self._told[kind]}
+        for text in new.values():
+            self.tell(text)
+        self._told |= new
+        return new
 
     def streams_uncovered(self) -> None:
         """Record that streams have no connection, until `count_loss`."""

@@ -26,6 +26,7 @@ from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory, ShowWarmup
 from shmfeed.feeder.feed_status import FeedStatus, gave_up_error
 from shmfeed.feeder.feed_store import open_feed_store
+from shmfeed.feeder.feeder_events import FeederEvents
 from shmfeed.feeder.handover_channel import Handover, Taken
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.inherited_wants import first_wants, inherit_told, own_claimant
@@ -117,6 +118,7 @@ class Feeder:
         first = own_claimant(self._is_foreground, name, pid, settings)
         self._wants = first_wants(settings, manager, first, own, self._codec)
         streams = tuple(dict.fromkeys((*self._wants.union(), *(beside or ()))))
+        self._events = FeederEvents(settings)
         self._service = ServiceManager(os.environ if self._is_foreground else {})
         self._failure: ShmfeedError | None = None
         self._unlink = self._is_reload_due = False
@@ -162,6 +164,7 @@ class Feeder:
         """Take the feed's segment, with the locks of a feeder that hands it over."""
         settings, streams = self._settings, self._session.acknowledged
         state = self._session.status.state
+        self._events.note_predecessor(is_alive=locks is not None)
         self._writer = take_feed(
             settings, streams, self._replace, state=state, locks=locks
         )
@@ -229,7 +232,7 @@ class Feeder:
         )
         try:
             socket = place(self._settings.feed).socket
-            with closing(self._batches):
+            with closing(self._batches), self._events:
                 handover.keep_serving(
                     socket,
                     (self._serve, self._requests.post_held),
@@ -362,7 +365,8 @@ class Feeder:
                 self._intake.stalled()
             self._intake.tick(taken)
             self._latency.tick(taken)
-            self._status.tell_new(self._intake.last_error, self._store.last_error)
+            errors = self._intake.last_error, self._store.last_error
+            self._events.tell_all(self._status.tell_new(*errors))
             self._attend_history(taken)
             if self._mute.is_due(now):
                 quiet = self._history.quiet
@@ -375,7 +379,7 @@ class Feeder:
             self._handler.tick(taken)
             if self._is_reload_due:
                 self._is_reload_due = False
-                self._reload()
+                self._reloader.reload(self._service.announce(PendingRequest(RELOAD)))
             if self._handover is not None:
                 return
             turned = boot_seconds()
@@ -391,12 +395,6 @@ class Feeder:
         """Answer a request, in a control thread."""
         answer = serve_beside(request, self._history, self._settings)
         return self._requests.ask(request) if answer is None else answer
-
-    def _reload(self) -> None:
-        self._service.reloading()
-        pending = PendingRequest(RELOAD)
-        pending.answer.add_done_callback(lambda _: self._service.ready())
-        self._reloader.reload(pending)
 
     # Events of the session
 
@@ -456,7 +454,8 @@ class Feeder:
         self._queue.settle(outcome)
 
     def _attend_history(self, now: float) -> None:
-        leave, refused, said, forbidden = self._history.turn(now)
+        leave, refused, said, forbidden, blocked = self._history.turn(now)
+        self._events.tell("rest_blocked", blocked)
         self._symbols.tick(now)
         if leave:
             self._session.move(leave)
@@ -480,7 +479,9 @@ class Feeder:
     def _refuse(self, streams: Streams, message: str, fails: bool = False) -> None:
         for key in set(self._writer.streams()).intersection(streams):
             self._reasons.put(key, "refused", message)
-        self._status.tell(describe_refused(streams, message, fails))
+        said = describe_refused(streams, message, fails)
+        self._status.tell(said)
+        self._events.tell("refused", said, streams)
 
     def _publish(self, new: SessionStatus) -> None:
         self._status.changed(new)

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 COUNT_SECONDS = 0.25  # streams' counters are written that often
-_NO_NUMBERS = (
+NO_NUMBERS = (
     "the venue's sequence numbers count neither over a connection nor by stream: lost"
     " messages are not noticed"
 )
@@ -428,8 +428,8 @@ class Intake:
         if check.breaks:
             self._take_breaks(connection, line)
         if was_learning and check.mode == "off":
-            self.last_error = _NO_NUMBERS
-            log.warning(_NO_NUMBERS)
+            self.last_error = NO_NUMBERS
+            log.warning(NO_NUMBERS)
         if verdict == FRESH or stream is None:
             return stream
         if verdict == OLDER and event.closed and stream.ledger.may_end(event.open_time):

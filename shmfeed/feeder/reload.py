@@ -52,6 +52,7 @@ FIXED = frozenset(
         "rest_settle",
         "store",
         "store_keep",
+        "on_event",
     }
 )
 # A manager alone reads these.

@@ -45,7 +45,7 @@ class RepairLog:
         self._failures: set[str] = set()  # the kinds that were said since then
         self._refused: set[StreamKey] = set()
         self._refusing: dict[StreamKey, str] = {}  # not yet logged
-        self._said = ""
+        self._said = self._blocked = ""
         self._limits: dict[str, LineLimit] = {}
         self._warmup_from: float | None = None
         self._next_progress = 0.0
@@ -54,6 +54,11 @@ class RepairLog:
         """Return the newest text for `last_error` since the last call, else ""."""
         said, self._said = self._said, ""
         return said
+
+    def take_blocked(self) -> str:
+        """Return why the source may not be asked, if that is new, else ""."""
+        blocked, self._blocked = self._blocked, ""
+        return blocked
 
     def repaired(self, key: StreamKey, effect: HistoryEffect, now: float) -> None:
         """Gather the changes that an answer made to a stream's rows."""
@@ -105,6 +110,8 @@ class RepairLog:
             text = f"{self._source} cannot be asked for history: {error}"
             self._say(error.kind, _WARNING, text, now)
             self._said = text
+            if error.kind == "blocked":
+                self._blocked = text
 
     def unknown(self, keys: Iterable[StreamKey]) -> None:
         """Log no refusals of these streams: the venue does not know their symbols."""

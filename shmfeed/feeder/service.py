@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import MutableMapping
 
+from shmfeed.feeder.requests import PendingRequest
 from shmfeed.text import printable
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,12 @@ class ServiceManager:
         """Say that the feed can be read and the feeder answers requests."""
         self._send("READY=1")
 
-    def reloading(self) -> None:
-        """Say that settings are read again, until `ready`."""
+    def announce(self, reload: PendingRequest) -> PendingRequest:
+        """Say that settings are read again, until this request is answered."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}")
+        reload.answer.add_done_callback(lambda _: self.ready())
+        return reload
 
     def stopping(self) -> None:
         """Say that the feeder ends, and close the socket."""

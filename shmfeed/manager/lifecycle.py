@@ -29,6 +29,7 @@ from shmfeed.feed import Feed
 from shmfeed.layout import State
 from shmfeed.manager.adopted import AdoptedFeeder, check_identity
 from shmfeed.manager.claim import HeldClaim, claim_name
+from shmfeed.manager.manager_events import ManagerEvents
 from shmfeed.manager.process import FeederProcess, Launcher
 from shmfeed.manager.restart_policy import MAX_FAILURES, RestartPolicy
 from shmfeed.manager.stuck import StuckTimer
@@ -95,6 +96,7 @@ class FeederLifecycle:
         self._launched = 0.0
         self._policy = RestartPolicy()
         self._not_before = self._busy_until = 0.0
+        self._events = ManagerEvents(lambda: self.settings)
 
     def poll(self) -> None:
         """Take one step: reap, adopt or launch a feeder, or tell it the streams."""
@@ -108,6 +110,7 @@ class FeederLifecycle:
         elif self._adopted is not None:
             beat = self._heartbeat()
             if self._adopted.is_gone(beat):
+                self._events.adopted_gone(self._adopted.pid)
                 self._forget_adopted()
             else:
                 self._tell_if_stuck(self._adopted, beat)
@@ -252,6 +255,7 @@ class FeederLifecycle:
 
         With `keep` the segment stays. `poll` must not be called afterwards.
         """
+        self._events.close()
         others = self._release(unlink=not keep)
         self._claim.end()
         child, self._child = self._child, None
@@ -419,6 +423,7 @@ class FeederLifecycle:
             self._retry_busy_feed(reason)
             return
         log.warning("feed %s: %s", self.settings.feed, reason)
+        self._events.tell("dead", str(reason))
         if child.failure is not None and not self._was_connected:
             self.give_up(reason)  # the feeder itself reported that it cannot start
         else:
@@ -445,12 +450,12 @@ class FeederLifecycle:
         lived = now - self._launched
         delay = self._policy.delay_after(lived, had_connected, self.settings)
         if delay is None and was_launched:
-            self.give_up(
-                WebSocketConnectionError(
-                    f"the feeder died {MAX_FAILURES} times in a row before it was"
-                    f" connected; the last time: {reason}"
-                )
+            text = (
+                f"the feeder died {MAX_FAILURES} times in a row before it was"
+                f" connected; the last time: {reason}"
             )
+            self._events.tell("crash_loop", text)
+            self.give_up(WebSocketConnectionError(text))
         elif delay is None:
             self.give_up(
                 WebSocketConnectionError(

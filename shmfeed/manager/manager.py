@@ -109,7 +109,7 @@ class WebSocketManager:
             Heartbeat: heartbeat_interval, heartbeat_timeout
             Reconnect: max_reconnect_attempts, reconnect_delay_base, reconnect_delay_max
             Dials: give_up, dials_per_minute
-            Process: launch, stuck_timeout, stop_with_manager
+            Process: launch, stuck_timeout, stop_with_manager, on_event
             Wants: name, manager_linger, lease_linger
             Log: log_level, log_file, log_format, config_file
 

@@ -163,6 +163,8 @@ class SettingsArguments(TypedDict, total=False):
     """Time for which the streams of a manager stay after its end, seconds."""
     lease_linger: float | None
     """Time for which the streams of a lease stay after its end, seconds."""
+    on_event: str | os.PathLike[str] | Sequence[str] | None
+    """Receiver of the feed's events: a webhook, or a command; none: tell none."""
     log_level: (
         Literal[
             "DEBUG",

@@ -28,7 +28,7 @@ def check_backfill(value: object) -> str | tuple[str, ...]:
     if value is False:  # YAML reads off as a flag
         return OFF
     if isinstance(value, list | tuple):
-        return _check_command(value)
+        return check_command(value)
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str):
         raise BadArgumentError(f"{repr_short(value)} is not accepted; {ACCEPTED}")
@@ -47,7 +47,8 @@ def parse_backfill(text: str) -> object:
     return json.loads(text) if text.startswith("[") else text
 
 
-def _check_command(words: list[object] | tuple[object, ...]) -> tuple[str, ...]:
+def check_command(words: list[object] | tuple[object, ...]) -> tuple[str, ...]:
+    """Return the words of a command. Raise BadArgumentError for another list."""
     checked = tuple(word for word in words if isinstance(word, str))
     if (
         not 0 < len(words) <= _MAX_WORDS

@@ -13,6 +13,7 @@ import msgspec
 from shmfeed.bar import StreamKey, Timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
+from shmfeed.settings import receivers
 from shmfeed.settings.headers import secrets_in
 from shmfeed.settings.schema import (
     DEFAULT_MARKET_TYPE,
@@ -104,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str | None = None
     manager_linger: float = 86_400.0
     lease_linger: float = 10.0
+    on_event: str | tuple[str, ...] | None = None
     log_level: str = "INFO"
     log_file: str | None = None
     log_format: str = "text"
@@ -175,7 +177,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             for url in self.endpoint + self.rest_endpoint
             for text in endpoints.secrets_in(url)
         }
-        secrets |= secrets_in(self.headers)
+        secrets |= secrets_in(self.headers) | receivers.secrets_in(self.on_event)
         secrets |= known_secrets()
         if self.csrf_token:
             secrets.add(self.csrf_token)
@@ -267,6 +269,8 @@ def describe(settings: Settings) -> dict[str, object]:
     values["headers"] = {name: "***" for name, _ in settings.headers}
     values["endpoint"] = tuple(map(endpoints.redact, settings.endpoint))
     values["rest_endpoint"] = tuple(map(endpoints.redact, settings.rest_endpoint))
+    if settings.on_event is not None:
+        values["on_event"] = receivers.receiver_label(settings.on_event)
     return values
 
 
@@ -300,6 +304,7 @@ def _check_together(settings: Settings) -> None:
     _check_token(settings)
     _check_symbols(settings)
     _check_capacity(settings)
+    _check_receiver(settings)
     _check_endpoints(settings)
     _check_store(settings)
     _check_proxy(settings)
@@ -338,6 +343,17 @@ def _check_capacity(settings: Settings) -> None:
             f" {settings.max_streams}: raise it, or leave it out",
             "max_streams",
             *names,
+        )
+
+
+def _check_receiver(settings: Settings) -> None:
+    webhook = settings.on_event if isinstance(settings.on_event, str) else None
+    if webhook and not settings.allow_insecure and endpoints.is_exposed(webhook):
+        raise ConflictError(
+            f"on_event {receivers.receiver_label(webhook)!r} would send plain text"
+            " beyond this host; use https://, or allow_insecure",
+            "on_event",
+            "allow_insecure",
         )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from shmfeed.accounts import check_group
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings import backfill, certificates, endpoint, headers
+from shmfeed.settings import backfill, certificates, endpoint, headers, receivers
 from shmfeed.settings.kinds import (
     MAX_ITEMS,
     Setting,
@@ -100,7 +100,7 @@ def nearest(name: object, known: list[str]) -> str:
 def _refusal(name: str, value: object) -> BadArgumentError:
     if name in SECRETS:
         text = "(its value is not shown)"
-    elif name in {"endpoint", "rest_endpoint", "proxy"}:
+    elif name in {"endpoint", "rest_endpoint", "proxy", "on_event"}:
         text = f"of type {type(value).__name__}"
     else:
         text = repr_short(value)
@@ -441,6 +441,17 @@ SETTINGS: dict[str, Setting] = {
         "time for which the streams of a lease stay after its end",
         low=0.0,
         high=_YEAR,
+    ),
+    "on_event": optional(
+        Setting(
+            str,
+            "str | os.PathLike[str] | Sequence[str]",
+            receivers.ACCEPTED,
+            receivers.check_receiver,
+            receivers.parse_receiver,
+            "receiver of the feed's events: a webhook, or a command",
+        ),
+        "tell none",
     ),
     "log_level": one_of(LEVELS, "lowest level to log", str.upper),
     "log_file": text_setting(

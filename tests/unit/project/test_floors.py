@@ -63,11 +63,18 @@ ROOMS = {
     ),
     "store": room(6, "store store.*", "ground layout settings memory"),
     "leases": room(6, "leases", "ground layout segment control"),
+    # Events of a feed for an operator; its process reads the feed.
+    "events": room(
+        6,
+        "events events.*",
+        "ground layout memory ring segment",
+        "reading half",
+    ),
     "feeder": room(7, "feeder.*"),
     "manager": room(
         8,
         "manager.*",
-        "ground layout settings segment codecs control wire",
+        "ground layout settings segment codecs control wire events",
         "reading half",
     ),
     "doctor": room(

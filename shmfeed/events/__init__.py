@@ -1,0 +1,1 @@
+"""Events of a feed, told to a webhook or a command of its operator."""

@@ -1,0 +1,68 @@
+"""The events that a feeder tells by itself: those that its status does not show.
+
+The process of `shmfeed.events` finds the outages of connections and streams in the
+feed's status.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from shmfeed.bar import StreamKey
+from shmfeed.events.deaths import killed_writer
+from shmfeed.events.sender import EventSender
+from shmfeed.feeder.intake import NO_NUMBERS
+from shmfeed.settings.model import Settings
+
+
+class FeederEvents:
+    """The events of one feeder, or none without `on_event`. Any thread may tell.
+
+    A context manager: events are told within it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._feed = settings.feed
+        self._sender: EventSender | None = None
+        self._killed = 0
+        if settings.on_event is None:
+            return
+        self._sender = EventSender(
+            settings.feed,
+            settings.on_event,
+            watches=True,
+            ca_file=settings.ca_file,
+            redact=settings.redact,
+        )
+
+    def note_predecessor(self, *, is_alive: bool) -> None:
+        """Look whether the feed's last feeder was killed, before the feed is taken.
+
+        With `is_alive` it hands the feed over.
+        """
+        if self._sender is not None and not is_alive:
+            self._killed = killed_writer(self._feed)
+
+    def __enter__(self) -> Self:
+        if self._sender is not None:
+            self._sender.start()
+            if self._killed:
+                text = f"a feeder runs again; the last one, pid {self._killed}, died"
+                self._sender.tell("restarted", text)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._sender is not None:
+            self._sender.close()
+
+    def tell_all(self, errors: Mapping[str, str]) -> None:
+        """Tell new errors of the data and of the store."""
+        for kind, text in errors.items():
+            if kind == "store":
+                self.tell("store", text)
+            elif text != NO_NUMBERS:
+                self.tell("clock", text)
+
+    def tell(self, event: str, text: str, streams: Sequence[StreamKey] = ()) -> None:
+        """Tell an event, if there is something to tell of it."""
+        if self._sender is not None and text:
+            self._sender.tell(event, text, streams)

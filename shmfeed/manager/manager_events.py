@@ -1,0 +1,46 @@
+"""The events that a manager tells: the deaths of its feeder, which cannot tell them."""
+
+from collections.abc import Callable
+
+from shmfeed.events.deaths import killed_writer
+from shmfeed.events.sender import EventSender
+from shmfeed.settings.model import Settings
+
+
+class ManagerEvents:
+    """The events of one manager, or none without `on_event`.
+
+    The process that tells them starts with the first one. One thread uses it.
+    """
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        """Take a function that returns the settings in force."""
+        self._settings = settings
+        self._sender: EventSender | None = None
+
+    def adopted_gone(self, pid: int) -> None:
+        """Tell that an adopted feeder is gone, if it did not end by itself."""
+        if self._settings().on_event and killed_writer(self._settings().feed) == pid:
+            self.tell("dead", f"feeder {pid} died; this manager starts another one")
+
+    def tell(self, event: str, text: str) -> None:
+        """Tell an event."""
+        settings = self._settings()
+        if settings.on_event is None:
+            return
+        if self._sender is None:
+            self._sender = EventSender(
+                settings.feed,
+                settings.on_event,
+                watches=False,
+                ca_file=settings.ca_file,
+                redact=settings.redact,
+            )
+            self._sender.start()
+        self._sender.tell(event, text)
+
+    def close(self) -> None:
+        """Tell what waits, and end the process."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
