@@ -24,7 +24,7 @@ class Event(NamedTuple):
         message: The words; they hold no secret.
         streams: The streams that it concerns, () for the feed.
         time_ns: When it happened, ns since 1970.
-        times: How often it happened, where several are told as one.
+        times: The number of events that are told as this one.
     """
 
     event: str

@@ -84,7 +84,7 @@ class Outages:
             self._gaps = counts
         grown = {k: n for k, n in counts.items() if n > self._gaps.get(k, 0)}
         given_up = self._find_given_up([key for key, n in counts.items() if n])
-        # A hole that history may fill at once is none yet.
+        # History may fill a new hole at once.
         final = {_stream_of(hole) for hole in given_up - self._given_up}
         lasting = sorted(grown.keys() & (self._new_gaps.keys() | final))
         self._new_gaps = grown

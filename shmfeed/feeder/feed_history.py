@@ -51,7 +51,7 @@ class HistoryTurn(NamedTuple):
         said: A text for `last_error`, else "".
         forbidden: Streams with which no connection may serve, as `on_refused` says, and
             the reason of each; None if they are as before.
-        blocked: Why the source may not be asked for a while, as it begins, else "".
+        blocked: The reason as the source begins to refuse requests, else "".
     """
 
     leave: Streams = ()

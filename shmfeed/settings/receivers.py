@@ -1,6 +1,6 @@
 """The setting `on_event`: the receiver of a feed's events, checked and parsed.
 
-Path and query of a webhook are secrets: whoever knows them can post.
+Path and query of a webhook are secrets: they are all that a sender needs.
 """
 
 import json
