@@ -20,6 +20,8 @@ class Webhook:
     A status of 0 closes the connection without an answer, one below 0 never answers.
     """
 
+    secret = SECRET
+
     def __init__(self, port: int = 0) -> None:
         self.answers: list[int] = []
         self.attempts = 0

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 from support.command_line import end
 from support.waiting import until
-from support.webhook import SECRET
 
 import shmfeed
 from shmfeed.errors import BadArgumentError
@@ -191,8 +190,8 @@ class TestSecrets:
     def test_no_message_shows_them(self, webhook) -> None:
         settings = Settings(on_event=webhook.url)
         shown = [repr(settings), str(describe(settings)), str(settings.on_event)]
-        assert [SECRET in text for text in shown] == [False, False, True]
-        assert SECRET not in settings.redact(f"cannot post to {webhook.url}")
+        assert [webhook.secret in text for text in shown] == [False, False, True]
+        assert webhook.secret not in settings.redact(f"cannot post to {webhook.url}")
         command = Settings(on_event=("tell", "--key", "s3cret-key"))
         assert "s3cret-key" not in repr(command)
         assert "s3cret-key" not in command.redact("tell --key s3cret-key")
@@ -211,14 +210,14 @@ class TestSecrets:
             until(lambda: feed.status()["health"] == "live", what="a live feed")
             for pid in [process.pid, *children(process.pid)]:
                 with open(f"/proc/{pid}/cmdline") as argv:  # noqa: PTH123
-                    assert SECRET not in argv.read()
+                    assert webhook.secret not in argv.read()
         _, output, log = end(process, signal.SIGTERM)
-        assert SECRET not in output + log
+        assert webhook.secret not in output + log
 
-    def test_plain_text_beyond_this_host_is_refused(self) -> None:
+    def test_plain_text_beyond_this_host_is_refused(self, webhook) -> None:
         with pytest.raises(BadArgumentError, match="would send plain text") as caught:
-            load({"on_event": f"http://example.com/{SECRET}"}, {})
-        assert SECRET not in str(caught.value)
+            load({"on_event": f"http://example.com/{webhook.secret}"}, {})
+        assert webhook.secret not in str(caught.value)
         assert load(
             {"on_event": "http://example.com/", "allow_insecure": True}, {}
         ).on_event
