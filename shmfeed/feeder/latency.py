@@ -8,8 +8,10 @@ the time by which the message was later than the fastest ones.
 """
 
 import time
-from bisect import bisect_left
 from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shmfeed.codecs.interface import BarEvent, Event
 from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock
@@ -29,10 +31,8 @@ class LatencyMeter:
     def __init__(self, writer: FeedWriter, clock: VenueClock) -> None:
         self._writer = writer
         self._clock = clock
-        self._epoch = -1  # of the clock, when `_shift` was computed
-        self._shift = 0.0
         self._next_flush = 0.0
-        self._clear()
+        self._seen: list[float] = []  # by three: read, published, event time in ms
 
     def observe(self, events: Sequence[Event], read_at: float) -> None:
         """Count a batch whose rows have just been published.
@@ -42,45 +42,35 @@ class LatencyMeter:
         first = events[0] if events else None
         if type(first) is not BarEvent:  # seldom
             first = next((one for one in events if type(one) is BarEvent), None)
-        if first is None or not read_at:
-            return
-        delay = boot_seconds() - read_at
-        self._publish[bisect_left(BOUNDS, delay)] += 1
-        self._publish_sum += delay
-        clock, event_time = self._clock, first.event_time
-        if event_time and not clock.is_doubtful:
-            if clock.epoch != self._epoch:
-                self._compare_clocks(read_at)
-            delay = read_at + self._shift - event_time / 1000
-            if delay < _LONGEST:
-                delay = max(delay, 0.0)
-                self._venue[bisect_left(BOUNDS, delay)] += 1
-                self._venue_sum += delay
+        if first is not None and read_at:
+            self._seen += read_at, boot_seconds(), first.event_time
 
     def tick(self, now: float) -> None:
         """Store what was observed. Call it at each turn of the main loop."""
         if now < self._next_flush:
             return
         self._next_flush = now + FLUSH_SECONDS
-        self._compare_clocks(now)
-        if any(self._publish):
-            for number, buckets, total in (
-                (VENUE, self._venue, self._venue_sum),
-                (PUBLISH, self._publish, self._publish_sum),
-            ):
-                self._writer.count_latencies(number, buckets, round(total * _SECOND))
-            self._clear()
+        if self._seen:
+            read_at, published, event_ms = np.array(self._seen).reshape(-1, 3).T
+            self._seen.clear()
+            self._count(PUBLISH, published - read_at)
+            if not self._clock.is_doubtful:
+                delays = read_at + self._shift(now) - event_ms / 1000
+                tolerance = TOLERANCE_MS / 1000
+                known = (event_ms > 0) & (delays > -tolerance) & (delays < _LONGEST)
+                self._count(VENUE, np.maximum(delays[known], 0.0))
 
-    def _clear(self) -> None:
-        self._venue, self._publish = [0] * BUCKETS, [0] * BUCKETS
-        self._venue_sum = self._publish_sum = 0.0
+    def _count(self, number: int, delays: NDArray[np.float64]) -> None:
+        places = np.searchsorted(BOUNDS, delays)
+        buckets = np.bincount(places, minlength=BUCKETS).tolist()
+        total = round(float(delays.sum()) * _SECOND)
+        self._writer.count_latencies(number, buckets, total)
 
-    def _compare_clocks(self, now: float) -> None:
-        """Compute the seconds from the boot clock to the clock of event times."""
-        wall, clock = time.time(), self._clock
-        self._epoch = clock.epoch
-        self._shift = wall - boot_seconds()
+    def _shift(self, now: float) -> float:
+        """Return the seconds from the boot clock to the clock of event times."""
+        shift, clock = time.time() - boot_seconds(), self._clock
         if clock.offset is not None:
-            ahead = clock.read(now) / 1000 - now - self._shift
+            ahead = clock.read(now) / 1000 - now - shift
             if not -TOLERANCE_MS <= ahead * 1000 <= _AHEAD_MS:
-                self._shift += ahead
+                shift += ahead
+        return shift

@@ -162,6 +162,7 @@ class TestTheVenuesClock:
     def test_that_leaps_is_not_measured_until_that_is_decided(self, bench):
         for _ in range(3):
             bench.take()
+        assert bench.read().venue.number == 3
         bench.off = 86_400.0
         bench.take()
         assert bench.clock.is_doubtful
