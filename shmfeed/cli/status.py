@@ -27,8 +27,8 @@ from shmfeed.cli.requirement import (
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.feed import Feed
 from shmfeed.health import GOOD_HEALTHS
-from shmfeed.status import FeedStatus, StreamStatus
-from shmfeed.text import printable
+from shmfeed.status import FeedStatus, StreamStatus, Wanted
+from shmfeed.text import counted, printable
 
 _DESCRIPTION = """\
 Show a feed: the state of its connection and since when, the health of its data, its
@@ -176,7 +176,7 @@ def _since(state_since: int | None) -> str:
     return f" since {moment} ({format_duration(seconds)})"
 
 
-def _want_lines(wants: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _want_lines(wants: Mapping[str, Wanted]) -> list[str]:
     """Return a line for each process that wants streams, the first of many."""
     lines = [_want_line(want) for want in list(wants.values())[:_MOST_WANTS]]
     if len(wants) > _MOST_WANTS:
@@ -184,14 +184,15 @@ def _want_lines(wants: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def _want_line(want: Mapping[str, Any]) -> str:
-    ends = want.get("ends_in")
-    process = f"{want.get('kind')} {want.get('name')}, pid {want.get('pid')}"
+def _want_line(want: Wanted) -> str:
+    ends = want["ends_in"]
+    pid = f", pid {want['pid']}" if want["pid"] else ""  # 0: in another PID namespace
     end = "" if ends is None else f", has ended; kept for {format_duration(ends)}"
-    symbols, resolutions = want.get("symbols", ()), want.get("resolutions", ())
+    lists = [want.get("symbols"), want.get("resolutions")]  # absent without room
+    names = " ".join(_shorten_list(one) for one in lists if one)
+    streams = counted(want["count"], "stream")
     return (
-        f"wanted by {process}{end}: {_shorten_list(symbols)}"
-        f" {_shorten_list(resolutions)}"
+        f"wanted by {want['kind']} {want['name']}{pid}{end}: {streams} {names}".rstrip()
     )
 
 

@@ -18,6 +18,7 @@ from shmfeed.layout import COLUMNS, SLOT_HEADER_WORDS, WORD
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 _MAP_FIXED, _MAP_NORESERVE, _MAP_FIXED_NOREPLACE = 0x10, 0x4000, 0x100000
 _MAP_ZEROS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+_PROT_NONE = 0
 _MADV_DONTNEED, _MADV_NOHUGEPAGE = 4, 15
 _FAILED = ctypes.c_void_p(-1).value
 _HELD: dict[mmap.mmap, None] = {}  # their addresses are perhaps another mapping's
@@ -121,6 +122,17 @@ class PageCalls:
             return None
         # A huge page would cost 2 MiB for each column.
         self._madvise(address_of(pages), size, _MADV_NOHUGEPAGE)
+        return pages
+
+    def map_file(self, fd: int, size: int) -> mmap.mmap | None:
+        """Map a file so that no access is possible; keep no descriptor of it."""
+        pages = self.allocate(size)
+        if pages is None:
+            return None
+        flags, own = mmap.MAP_SHARED | _MAP_FIXED, address_of(pages)
+        if self._mmap(own, size, _PROT_NONE, flags, fd, 0) == _FAILED:
+            self._fill(own, size)
+            return None
         return pages
 
     def move(self, copy: mmap.mmap, size: int, address: int, segment: int) -> bool:

@@ -11,19 +11,16 @@ and the reader reads all the same.
 import mmap
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from shmfeed._version import __version__
+from shmfeed.memory.pages import page_calls
 from shmfeed.segment.mapping import Identity
 from shmfeed.segment.processes import DELETED, MappedFile
 
-_PAGE = 4096  # bytes of address space; no memory is used for them
-# Python keeps a copy of the descriptor; from 3.13 on it need not.
-_UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+_PAGE = mmap.PAGESIZE  # bytes of address space; no memory is used for them
 _NAME = re.compile(
     r"/memfd:shmfeed-reader ([0-9A-Za-z.+-]+) ([0-9]+) ([0-9]+):([0-9]+)"
     + re.escape(DELETED)
@@ -46,14 +43,17 @@ def make_reader_mark(segment: Identity) -> mmap.mmap | None:
     now = time.time_ns() // 1_000_000
     device, inode = segment
     name = f"shmfeed-reader {__version__} {now} {device}:{inode}"
-    with suppress(OSError, ValueError, AttributeError):  # of no descriptor, no memory
+    calls = page_calls()
+    if calls is None:
+        return None
+    try:
         fd = os.memfd_create(name, os.MFD_CLOEXEC)
-        try:
-            os.ftruncate(fd, _PAGE)
-            return mmap.mmap(fd, _PAGE, access=mmap.ACCESS_READ, **_UNTRACKED)
-        finally:
-            os.close(fd)
-    return None
+    except (OSError, AttributeError):
+        return None
+    try:
+        return calls.map_file(fd, _PAGE)
+    finally:
+        os.close(fd)
 
 
 def find_reader_marks(files: Iterable[MappedFile]) -> dict[Identity, ReaderMark]:

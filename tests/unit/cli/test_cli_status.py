@@ -249,6 +249,7 @@ def test_each_process_that_wants_streams_is_a_line() -> None:
             "name": "trader\n",
             "pid": 7,
             "ends_in": None,
+            "count": 2,
             "symbols": ["A", "B"],
             "resolutions": ["1m"],
         },
@@ -257,16 +258,20 @@ def test_each_process_that_wants_streams_is_a_line() -> None:
             "name": "s.py",
             "pid": 8,
             "ends_in": 8.0,
+            "count": 40,
             "symbols": [f"S{n}" for n in range(20)],
             "resolutions": ["1m", "1h"],
         },
     }
     lines = format_status({**with_stream(), "wants": wants}, False).splitlines()
-    assert lines[3] == "wanted by manager trader\\n, pid 7: A,B 1m"
+    assert lines[3] == "wanted by manager trader\\n, pid 7: 2 streams A,B 1m"
     assert lines[4] == (
-        "wanted by lease s.py, pid 8, has ended; kept for 8.0 s:"
-        " S0,S1,S2,S3,S4,S5,S6,S7,.. (20) 1m,1h"
+        "wanted by lease s.py, pid 8, has ended; kept for 8.0 s: 40"
+        " streams S0,S1,S2,S3,S4,S5,S6,S7,.. (20) 1m,1h"
     )
+    run = {"kind": "run", "name": "r", "pid": 0, "ends_in": None, "count": 1}
+    lines = format_status({**with_stream(), "wants": {"run r 0": run}}, False)
+    assert lines.splitlines()[3] == "wanted by run r: 1 stream"  # no room for names
     many = {f"lease {n}": wants["lease s.py 8"] for n in range(30)}
     text = format_status({**with_stream(), "wants": many}, False)
     assert text.count("wanted by ") == 20
