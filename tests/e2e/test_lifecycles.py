@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 from support.command_line import end
@@ -217,3 +218,34 @@ def test_two_feeds_on_a_host_are_apart_and_end_in_any_order(
         for name in names:
             place(name).segment.unlink(missing_ok=True)
             place(name).lock.unlink(missing_ok=True)
+
+
+@pytest.mark.timeout(120)
+def test_wants_of_managers_and_leases_come_along(run, venue, feed_name) -> None:
+    running = run()
+    manager = WebSocketManager(feed_name)
+    manager.configure(
+        symbols=["ETHUSDT"], resolutions=["1s"], endpoint=venue.url, launch="never"
+    )
+    wanted = {(symbol, "1s") for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")}
+    try:
+        manager.start(timeout=20)
+        lease = shmfeed.lease(["SOLUSDT"], ["1s"], feed=feed_name, timeout=20)
+        with lease, shmfeed.attach(feed_name) as feed:
+            rings = [feed.ring(*key) for key in wanted]
+            until(lambda: all(len(ring.view(3)) == 3 for ring in rings))
+            following = run("--takeover")
+            while running.poll() is None:
+                assert wanted <= set(feed.streams())
+                time.sleep(0.01)
+            until(lambda: manager.get_status()["pid"] == following.pid)
+            until(manager.is_connected)
+            until(lambda: len(feed.status()["wants"]) == 3)
+            for ring in rings:
+                assert ring.wait(ring.count, timeout=20)
+                opens = ring.snapshot(100).open_time
+                assert set((opens[1:] - opens[:-1]).tolist()) == {1000}
+            assert wanted == set(feed.streams())
+    finally:
+        manager.stop()
+    assert end(following, signal.SIGTERM)[0] == 0

@@ -33,7 +33,7 @@ TAKEOVERS = max(2, int(forks.SCALE))
 # `shmfeed`, which kills itself with SIGKILL at a point, or leaves a part out.
 PROGRAM = """
 import os, signal, sys
-import shmfeed.feeder.feeder as feeder
+import shmfeed.feeder.handover as handover
 import shmfeed.feeder.handover_channel as channel
 import shmfeed.feeder.takeover as takeover
 from shmfeed.cli.main import main
@@ -43,6 +43,7 @@ def kill(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def kill_before(owner, name):
+    assert hasattr(owner, name)
     setattr(owner, name, kill)
 
 def kill_after(owner, name):
@@ -74,9 +75,9 @@ POINTS = {
     "connected": lambda: kill_before(takeover, "ask_for_handover"),
     "handed": lambda: kill_after(takeover, "receive"),
     "taking": lambda: kill_after(Right, "take"),
-    "taken": lambda: kill_before(feeder, "catch_up"),
+    "taken": lambda: kill_before(handover, "catch_up"),
     "caught up": lambda: kill_before(channel.Taken, "confirm"),
-    "asked": lambda: kill_before(feeder, "describe_feed"),
+    "asked": lambda: kill_before(handover, "describe_feed"),
     "answered": lambda: kill_before(channel.Offer, "make"),
     "offered": lambda: kill_before(channel.Offer, "_await_confirmation"),
     "handed over": lambda: kill_after(channel.Offer, "make"),
