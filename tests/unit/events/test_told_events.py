@@ -13,8 +13,10 @@ from support.command_line import end
 from support.waiting import until
 
 import shmfeed
-from shmfeed.errors import BadArgumentError
+from shmfeed.errors import BadArgumentError, WebSocketConnectionError
 from shmfeed.events.sender import EventSender
+from shmfeed.manager.lifecycle import FeederLifecycle
+from shmfeed.manager.restart_policy import MAX_FAILURES
 from shmfeed.settings.loading import load
 from shmfeed.settings.model import Settings, describe
 from shmfeed.simulator import Venue
@@ -184,6 +186,29 @@ manager.stop()
             assert {"dead", "restarted"} == names
             manager.communicate("\n")
         assert manager.returncode == 0
+
+    def test_a_feeder_that_dies_again_and_again(
+        self, feed_name, webhook, monkeypatch
+    ) -> None:
+        """It is killed before it has begun, each time."""
+        settings = Settings(
+            feed=feed_name,
+            symbols=("BTCUSDT",),
+            resolutions=("1s",),
+            endpoint=("ws://127.0.0.1:9/x",),
+            on_event=webhook.url,
+            reconnect_delay_base=0.01,
+            reconnect_delay_max=0.01,
+        )
+        monkeypatch.setattr("shmfeed.manager.restart_policy.MIN_LIFETIME", 0.01)
+        died = WebSocketConnectionError("the feeder died")
+        lifecycle = FeederLifecycle(settings, "m")
+        for _ in range(MAX_FAILURES):
+            lifecycle._schedule_restart(died)
+        assert lifecycle.final
+        event = webhook.await_event("crash_loop")
+        assert f"died {MAX_FAILURES} times in a row" in event["message"]
+        lifecycle.stop(keep=True)
 
 
 class TestSecrets:

@@ -34,6 +34,20 @@ def test_each_kind_is_said_once_in_a_row(log, caplog):
     assert log.take_said()
 
 
+def test_a_ban_is_an_event_of_its_own_once_until_an_answer(log):
+    log.failed(KEY, AWAY, 1.0)
+    assert log.take_blocked() == ""
+    banned = HistoryError("the venue asked to wait", "blocked", 60.0)
+    log.failed(KEY, banned, 2.0)
+    log.failed(KEY, banned, 3.0)
+    said = "REST cannot be asked for history: the venue asked to wait"
+    assert log.take_blocked() == said
+    assert log.take_blocked() == ""
+    log.answered(4.0)
+    log.failed(KEY, banned, 5.0)
+    assert log.take_blocked() == said
+
+
 def test_an_answer_without_a_failure_before_says_nothing(log, caplog):
     with caplog.at_level("INFO"):
         log.answered(1.0)
