@@ -26,6 +26,7 @@ from shmfeed.observe.sample import FeedSample
 
 _FEED = ("feed",)
 _STREAM = ("feed", "symbol", "timeframe")
+_KINDS = "run", "manager", "lease"
 _SECONDS = "seconds"
 _EDGES = (*map(floatToGoString, BOUNDS), "+Inf")
 
@@ -137,6 +138,7 @@ class FeedCollector:
         yield from _gauges(_FEED_SECONDS, _FEED, statuses, _SECONDS)
         yield _starts(readable)
         yield _healths(readable)
+        yield _wants(readable)
         yield from _histograms(readable)
         streams = [
             ((one.feed, stream["symbol"], stream["timeframe"]), stream)
@@ -228,6 +230,17 @@ def _healths(samples: Sequence[FeedSample]) -> Metric:
             counts[stream["health"]] += 1
         for health, count in counts.items():
             family.add_metric([one.feed, health], count)
+    return family
+
+
+def _wants(samples: Sequence[FeedSample]) -> Metric:
+    family = GaugeMetricFamily(
+        "shmfeed_wants", "Processes that want streams.", labels=(*_FEED, "kind")
+    )
+    for one in samples:
+        kinds = [wanted["kind"] for wanted in one.status["wants"].values()]
+        for kind in _KINDS:
+            family.add_metric([one.feed, kind], kinds.count(kind))
     return family
 
 

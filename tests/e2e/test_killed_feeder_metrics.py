@@ -62,6 +62,8 @@ def test_a_feeder_that_is_killed_and_comes_back(run, scrape) -> None:
         until(lambda: scrape("shmfeed_stream_ok", **stream) == 1, 60)
         until(lambda: scrape("shmfeed_feed_up") == 1, 60)
         assert scrape("shmfeed_feed_starts_total") == starts
+        until(lambda: scrape("shmfeed_wants", kind="run") == 1, 60)
+        assert scrape("shmfeed_wants", kind="lease") == 0
         seen = bars
         until(lambda: scrape("shmfeed_bars_total") > seen + 1, 60)  # noqa: B023
         until(lambda: scrape("shmfeed_venue_latency_seconds_count") > 0, 60)
