@@ -63,6 +63,9 @@ INTERNAL = {
         "known_first",
         "set_text",
         "enlarge",
+        "share_locks",
+        "may_write",
+        "drop_rows",
     ),
 }
 
