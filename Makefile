@@ -18,7 +18,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types bytecode unit test-pure night soak races faults autobahn conformance sanitize fuzz versions oldest-pandas bench dist dist-check clean
+.PHONY: test demo docs lint types bytecode unit test-pure night soak load races faults autobahn conformance sanitize fuzz versions oldest-pandas bench dist dist-check clean
 
 test: lint types unit
 
@@ -64,6 +64,13 @@ soak: export PYTHONPATH = tests
 soak: SECONDS = 600
 soak: bytecode
 	$(BIN)/python -m soak --seconds $(SECONDS) $(if $(KILLS),--kills $(KILLS)) $(if $(CUTS),--cuts $(CUTS)) $(if $(CALM),--calm) $(if $(SHOW),--show $(SHOW))
+
+# 2,000 streams and 64 strategies for SECONDS, with stopped readers and abusive clients of the
+# control socket; SHOW=README.md puts the figures there.
+load: export PYTHONPATH = tests
+load: SECONDS = 1800
+load: bytecode
+	$(BIN)/python -m load --seconds $(SECONDS) $(if $(SHOW),--show $(SHOW))
 
 # Races and models of the memory protocol at ten times the size: 10^9 rows on the C core.
 races: export TEST_SCALE = 10

@@ -9,7 +9,7 @@ from soak.recovery import Recovery
 from soak.stage import Findings
 from soak.usage import Usage
 
-BEGIN, END = "<!-- soak -->\n", "<!-- soak, end -->"
+MARKS = "<!-- soak -->\n", "<!-- soak, end -->"
 _MOST_LINES, _MOST_SLOW = 50, 3
 
 
@@ -47,21 +47,24 @@ def figures(found: Findings, usage: Usage, seconds: float) -> Sequence[tuple[str
         ("calls over 100 ms that were not put off the CPU", f"{found.late}"),
         ("drift of the p99 of a call's CPU time", f"{drift(found.cpu):+.0%}"),
         ("`shmfeed audit` at the end", found.audit),
-        ("private memory, last third less the middle one", _memory(usage)),
-        ("growth of descriptors", _grown(usage)),
+        ("private memory, last third less the middle one", memory_growth(usage)),
+        ("growth of descriptors", by_kind(usage.grown_fds(), "{:+d}")),
         ("violations", f"{len(found.violations)}"),
     ]
 
 
-def write_table(page: Path, rows: Sequence[tuple[str, str]]) -> None:
+def write_table(
+    page: Path, rows: Sequence[tuple[str, str]], marks: tuple[str, str] = MARKS
+) -> None:
     """Put the figures between the marks of a page."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    begin, last = marks
+    before, _, rest = page.read_text().partition(begin)
+    _, end, after = rest.partition(last)
     if not end:
-        raise SystemExit(f"{page} has no marks {BEGIN.strip()} and {END}")
+        raise SystemExit(f"{page} has no marks {begin.strip()} and {last}")
     table = "".join(f"| {name} | {value} |\n" for name, value in rows)
     head = "| figure | value |\n|---|---|\n"
-    page.write_text(f"{before}{BEGIN}{head}{table}{end}{after}")
+    page.write_text(f"{before}{begin}{head}{table}{end}{after}")
 
 
 def _rate(found: Findings) -> float:
@@ -81,16 +84,13 @@ def _percentiles(values: Sequence[float], unit: str, scale: float) -> str:
     return f"p50 {p50:.3g}, p99 {p99:.3g}, max {most:.3g} {unit}"
 
 
-def _memory(usage: Usage) -> str:
+def memory_growth(usage: Usage) -> str:
+    """Return the growth of each kind of process."""
     grown = {name: mib for name, (mib, _) in usage.grown_memory().items()}
-    return _by_kind(grown, "{:+.2f}") + " MiB"
+    return by_kind(grown, "{:+.2f}") + " MiB"
 
 
-def _grown(usage: Usage) -> str:
-    return _by_kind(usage.grown_fds(), "{:+d}")
-
-
-def _by_kind(values: Mapping[str, float], form: str) -> str:
+def by_kind(values: Mapping[str, float], form: str) -> str:
     """Return a value for each process, and a range for several readers."""
     kinds: dict[str, list[float]] = {}
     for name, value in values.items():
