@@ -234,7 +234,7 @@ class TestExitCodes:
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_the_page_of_operations_lists_them(self, name) -> None:
-        page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+        page = (Path(__file__).parents[3] / "docs" / "feeders.md").read_text()
         codes = "; ".join(
             f"{code} {meaning}" for code, meaning in MEANINGS[name].items()
         )

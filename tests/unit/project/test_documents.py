@@ -125,7 +125,7 @@ def test_each_setting_has_its_row_and_default() -> None:
 
 
 def test_each_setting_that_needs_a_restart_is_listed() -> None:
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/feeders.md").read_text()
     (row,) = re.findall(r"^\| (.*) \| named, and left .*restart", page, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", row)) == sorted(FIXED)
 
