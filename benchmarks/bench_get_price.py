@@ -139,7 +139,7 @@ def bare(feed: str) -> GetPrice:
     nothing = query.make_attrs(True, {})
     query.make_attrs = lambda bars, values: nothing
     query.CachedQuery._values = lambda *_: {}
-    query.log_frame = lambda _: None
+    query.log_frame = lambda *_: None
     get_price = by_python(feed)
     for _ in range(2):  # the first call caches its query for the second
         frame = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
