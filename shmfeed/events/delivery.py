@@ -38,6 +38,9 @@ class Receiver:
     def __init__(self, target: str | list[str], ca_file: str | None) -> None:
         self._target = target
         self._ca_file = ca_file
+        self._lock = threading.Lock()  # guards the command that runs
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_ended = False
 
     @property
     def name(self) -> str:
@@ -58,6 +61,13 @@ class Receiver:
             self._post(self._target, body)
         else:
             self._run(self._target, body)
+
+    def end(self) -> None:
+        """Kill a command that runs, and begin none any more. Any thread may call it."""
+        with self._lock:
+            self._is_ended = True
+            if self._process is not None:
+                _kill_group(self._process)
 
     def _post(self, url: str, body: bytes) -> None:
         parts = urlsplit(url)
@@ -100,23 +110,36 @@ class Receiver:
         )
 
     def _run(self, command: list[str], body: bytes) -> None:
-        process = subprocess.Popen(  # noqa: S603 # the user's own command
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = self._start(command)
         try:
             process.communicate(body, timeout=ATTEMPT_SECONDS)
         except subprocess.TimeoutExpired:
             raise OSError(f"it did not end within {ATTEMPT_SECONDS:g} s") from None
         finally:
-            with suppress(ProcessLookupError):  # its children, too
-                os.killpg(process.pid, signal.SIGKILL)
+            with self._lock:
+                self._process = None
+            _kill_group(process)  # its children, too
             process.wait()
         if process.returncode:
             raise ChildProcessError(f"it ended with exit code {process.returncode}")
+
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._is_ended:
+                raise OSError("the feeder has ended")
+            self._process = subprocess.Popen(  # noqa: S603 # the user's own command
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            return self._process
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _shut(connection: http.client.HTTPConnection) -> None:
@@ -152,11 +175,14 @@ class Delivery:
             self._changed.notify()
 
     def close(self, seconds: float) -> None:
-        """Deliver what waits, for so long, and end."""
+        """Deliver what waits, for so long, and end; a command that hangs is killed."""
         with self._changed:
             self._deadline = time.monotonic() + seconds
             self._changed.notify()
-        self._thread.join(seconds)
+        try:
+            self._thread.join(seconds)
+        finally:
+            self._receiver.end()
 
     def _work(self) -> None:
         while (event := self._next()) is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.waiting import until
 
+from shmfeed.control.peer import process_start
 from shmfeed.events import delivery
 from shmfeed.events.delivery import MOST_WAITING, Delivery, Receiver
 from shmfeed.events.event import make_event
@@ -173,6 +174,24 @@ def test_a_command_that_fails_or_hangs_is_run_again(tmp_path) -> None:
     assert count.read_text() == "x\nx\nx\n"
     assert "it ended with exit code 3" in sending.lines[0]
     sending.close()
+
+
+def test_the_end_leaves_no_command_that_hangs(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(delivery, "ATTEMPT_SECONDS", 60.0)
+    pid = tmp_path / "pid"
+    text = 'sleep 3600 & echo $$ $! > "$1.new"; mv "$1.new" "$1"; wait'
+    sending = Sending([program(tmp_path / "tell", text), str(pid)])
+    sending.tell()
+    sending.tell("stale")  # which is not begun after the end
+    until(pid.exists, what="the command, and its child")
+    processes = [int(word) for word in pid.read_text().split()]
+    assert all(process_start(one) for one in processes)
+    pid.unlink()
+    sending.close(0.05)
+    until(lambda: not any(map(process_start, processes)), what="their end")
+    ended = "the feeder has ended"
+    until(lambda: any(ended in line for line in sending.lines), what="a refusal")
+    assert not pid.exists()
 
 
 def test_a_command_that_is_not_there_is_said(tmp_path) -> None:
