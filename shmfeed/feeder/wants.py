@@ -167,6 +167,8 @@ class Wants:
         if claimant is None or claimant.streams is not replaced.streams:
             return
         claimant.streams = replaced.before
+        if claimant.ends_at is not None and not claimant.streams:
+            del self._claimants[claimant_id]  # its connection has ended meanwhile
         if replaced.taken is not None:
             self._claimants.setdefault(*replaced.taken)
         self.has_changed = True

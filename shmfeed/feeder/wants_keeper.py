@@ -102,10 +102,13 @@ class WantsKeeper:
     def disconnected(self, connection: int) -> None:
         """Let the wants of a connection that has ended linger.
 
-        A lease that the venue has not acknowledged yet holds nothing.
+        A lease that the venue has not acknowledged yet holds nothing. The change of a
+        manager goes on, and its earlier streams come back if the venue refuses it.
         """
         for claimant_id in self._wants.on_connection(connection):
-            if self._queue.is_asking(claimant_id):
+            one = self._wants.get(claimant_id)
+            is_lease = one is not None and one.kind == "lease"
+            if is_lease and self._queue.is_asking(claimant_id):
                 self._drop(claimant_id)
         self._wants.disconnected(connection, boot_seconds())
 
