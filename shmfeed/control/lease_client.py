@@ -205,7 +205,9 @@ class LeaseKeeper:
         after_fork_in_child(self._disown)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
+        # The garbage collector, or a signal handler, may drop a lease in the thread
+        # that holds it.
+        self._lock = threading.RLock()
         self._claims: list[LeaseClaim] = []
         self._thread: threading.Thread | None = None
         self._pipe: tuple[int, int] | None = None
@@ -255,10 +257,9 @@ class LeaseKeeper:
                     claim.due = now + REFUSED_SECONDS
 
     def _end(self) -> None:
-        if self._pipe is not None:
-            for fd in self._pipe:
-                os.close(fd)
-        self._pipe = self._thread = None
+        pipe, self._pipe, self._thread = self._pipe, None, None
+        for fd in pipe or ():
+            os.close(fd)
 
     def _disown(self) -> None:
         claims, pipe = self._claims, self._pipe

@@ -14,7 +14,7 @@ from support.waiting import until
 
 import shmfeed
 import wealthdata
-from shmfeed.control.lease_client import keeper
+from shmfeed.control.lease_client import LeaseClaim, LeaseKeeper, keeper
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
@@ -23,6 +23,7 @@ from shmfeed.errors import (
     WebSocketSubscriptionError,
 )
 from shmfeed.feeder.wants import Wants
+from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 from wealthdata import choices, stand_ins
 
@@ -404,3 +405,27 @@ def test_settings_of_the_linger_are_checked(feed_name, venue):
     for wrong in ({"lease_linger": -1}, {"manager_linger": "x"}, {"name": " a"}):
         with pytest.raises(BadArgumentError, match=next(iter(wrong))):
             settings(feed_name, venue, **wrong)
+
+
+def test_a_lease_that_is_collected_in_the_keepers_thread_blocks_nothing(feed_name):
+    """The garbage collector runs in any thread, at any step."""
+    leases = LeaseKeeper()
+
+    class CollectingClaim(LeaseClaim):
+        @property
+        def is_over(self):  # the keeper's thread asks under its lock
+            leases.drop(other)
+            return self.is_dropped
+
+        @is_over.setter
+        def is_over(self, value):
+            self.is_dropped = value
+
+    path = place(feed_name).socket
+    other = LeaseClaim(feed_name, path, {}, lambda: None)
+    claim = CollectingClaim(feed_name, path, {}, lambda: None)
+    leases.add(claim)
+    until(lambda: other.is_over, what="the collection")
+    dropping = threading.Thread(target=leases.drop, args=(claim,), daemon=True)
+    dropping.start()
+    until(lambda: not dropping.is_alive(), what="a lease that is given back")
