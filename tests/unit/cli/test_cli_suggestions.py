@@ -229,8 +229,9 @@ class TestExitCodes:
         with pytest.raises(SystemExit):
             main([name, "--help"])
         section = capsys.readouterr().out.partition("exit codes:\n")[2]
+        told = " ".join(section.split())  # a long line may be wrapped
         for code, meaning in (COMMON | MEANINGS[name]).items():
-            assert f"  {code:<4} {meaning}\n" in section
+            assert f"{code} {meaning}" in told
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_the_page_of_operations_lists_them(self, name) -> None:
