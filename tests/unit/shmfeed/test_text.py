@@ -24,7 +24,7 @@ def test_a_value_has_a_short_repr(value, text) -> None:
 
 
 def test_an_int_of_too_many_digits_is_named_by_its_type() -> None:
-    assert repr_short(10**5000) == "a int"
+    assert repr_short(10**5000) == "an int"
 
 
 def test_a_value_without_a_repr_has_one() -> None:
