@@ -30,7 +30,7 @@ BEGIN, SECOND = 1_700_000_000_000, 1000
 MIB = 1 << 20
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_strategies_read_what_closes_beside_a_stopped_reader(feed_name, tmp_path):
     with Stage(feed_name, SMALL, tmp_path) as stage:
         found = play(stage, Usage())
