@@ -3,14 +3,13 @@
 import argparse
 import asyncio
 import contextlib
-import json
-import os
 
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.options import add_owner_option, owner_of
-from shmfeed.cli.output import flush_output, print_error, print_output
+from shmfeed.cli.output import print_error
+from shmfeed.cli.serving import add_serving_options, print_address
 from shmfeed.errors import BadArgumentError
-from shmfeed.observe.listening import DEFAULT_HOST, listen, resolve, url_of
+from shmfeed.observe.listening import listen, resolve
 from shmfeed.settings.secret_files import check_secret_file, read_secret
 from shmfeed.validation import check_feed_name
 
@@ -34,24 +33,8 @@ _OPTION = "--token-file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    add_serving_options(parser, DEFAULT_PORT, "; others need a token")
     add = parser.add_argument
-    add(
-        "--port",
-        type=int,
-        default=DEFAULT_PORT,
-        help=f"port to serve on, 0 for any free one; default: {DEFAULT_PORT}",
-    )
-    add(
-        "--host",
-        default=DEFAULT_HOST,
-        help="address to serve on; default: loopback; others need a token",
-    )
-    add(
-        "--feed",
-        action="append",
-        metavar="NAME",
-        help="feed to show, may be repeated; default: all of this user's",
-    )
     add(
         _OPTION,
         metavar="FILE",
@@ -90,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return FAILED
     hub = Hub(feeds, owner_of(args))
     with listen(address) as listener:
-        _say_where(url_of(listener), listener.getsockname()[1], args.json)
+        print_address("dashboard", listener, as_json=args.json)
         is_local = address.is_loopback
         names = (*args.allow_host, args.host)
         with contextlib.suppress(KeyboardInterrupt):
@@ -112,9 +95,3 @@ def _read_token(path: str) -> str:
             f" of {_MIN_TOKEN} or more"
         )
     return token
-
-
-def _say_where(url: str, port: int, as_json: bool) -> None:
-    facts = {"url": url, "port": port, "pid": os.getpid()}
-    print_output(json.dumps(facts) if as_json else f"dashboard at {url}")
-    flush_output()

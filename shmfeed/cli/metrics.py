@@ -3,8 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import json
-import os
 import resource
 import signal
 import socket
@@ -13,7 +11,8 @@ from typing import TYPE_CHECKING
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.options import add_owner_option, owner_of
 from shmfeed.cli.output import print_error, print_output
-from shmfeed.observe.listening import DEFAULT_HOST, Address, listen, resolve, url_of
+from shmfeed.cli.serving import add_serving_options, print_address
+from shmfeed.observe.listening import Address, listen, resolve
 from shmfeed.observe.sample import Sampler
 
 if TYPE_CHECKING:
@@ -38,24 +37,8 @@ DEFAULT_PORT = 9600
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    add_serving_options(parser, DEFAULT_PORT, ", which other hosts cannot reach")
     add = parser.add_argument
-    add(
-        "--port",
-        type=int,
-        default=DEFAULT_PORT,
-        help=f"port to serve on, 0 for any free one; default: {DEFAULT_PORT}",
-    )
-    add(
-        "--host",
-        default=DEFAULT_HOST,
-        help="address to serve on; default: loopback, which other hosts cannot reach",
-    )
-    add(
-        "--feed",
-        action="append",
-        metavar="NAME",
-        help="feed to show, may be repeated; default: all of this user's",
-    )
     add(
         "--once",
         action="store_true",
@@ -111,7 +94,5 @@ async def _serve(
         most=max(1, min(MOST_CONNECTIONS, descriptors // 2)),
     )
     await server.start(listener)
-    url, port = f"{url_of(listener)}metrics", listener.getsockname()[1]
-    facts = {"url": url, "port": port, "pid": os.getpid()}
-    print_output(json.dumps(facts) if args.json else f"metrics at {url}")
+    print_address("metrics", listener, as_json=args.json, path="metrics")
     await ended.wait()

@@ -6,7 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shmfeed.cli.colours import age_colour, has_colours, health_colour, paint
+from shmfeed.cli.colours import (
+    StreamColours,
+    has_colours,
+    health_colour,
+    make_painter,
+    paint,
+)
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.options import add_feed_option, attach_feed
 from shmfeed.cli.output import (
@@ -143,19 +149,11 @@ def format_status(status: FeedStatus, coloured: bool | None = None) -> str:
 
 
 def _make_painter(streams: Sequence[StreamStatus]) -> Painter:
-    def paint_cell(row: int, column: int, cell: str) -> str:
-        if not row:
-            return paint(cell, "dim")
-        stream = streams[row - 1]
-        if column == _HEALTH_COLUMN:
-            return paint(cell, health_colour(stream["health"]))
-        if column == _AGE_COLUMN:
-            return paint(cell, age_colour(stream["age"], stream["timeframe"]))
-        return paint(
-            cell, "yellow" if column == _GAPS_COLUMN and stream["gaps"] else ""
-        )
-
-    return paint_cell
+    facts = [
+        StreamColours(one["health"], one["age"], one["timeframe"], one["gaps"])
+        for one in streams
+    ]
+    return make_painter(facts, _HEALTH_COLUMN, _AGE_COLUMN, _GAPS_COLUMN)
 
 
 def _feed_line(status: FeedStatus, coloured: bool) -> str:

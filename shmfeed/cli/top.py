@@ -6,7 +6,13 @@ import threading
 import time
 from collections.abc import Sequence
 
-from shmfeed.cli.colours import age_colour, has_colours, health_colour, paint
+from shmfeed.cli.colours import (
+    StreamColours,
+    has_colours,
+    health_colour,
+    make_painter,
+    paint,
+)
 from shmfeed.cli.output import (
     Painter,
     can_clear_screen,
@@ -226,17 +232,10 @@ def _stream_lines(rows: Sequence[StreamRow], coloured: bool) -> list[str]:
 
 
 def _make_painter(rows: Sequence[StreamRow]) -> Painter:
-    def paint_cell(row: int, column: int, cell: str) -> str:
-        if not row:
-            return paint(cell, "dim")
-        stream = rows[row - 1]
-        if column == _HEALTH_COLUMN:
-            return paint(cell, health_colour(stream.health))
-        if column == _AGE_COLUMN:
-            return paint(cell, age_colour(stream.age, stream.timeframe))
-        return paint(cell, "yellow" if column == _GAPS_COLUMN and stream.gaps else "")
-
-    return paint_cell
+    facts = [
+        StreamColours(row.health, row.age, row.timeframe, row.gaps) for row in rows
+    ]
+    return make_painter(facts, _HEALTH_COLUMN, _AGE_COLUMN, _GAPS_COLUMN)
 
 
 def _cells(row: StreamRow) -> tuple[str, ...]:

@@ -103,14 +103,8 @@ def read_facts(words: Words, geometry: Geometry) -> dict[str, Any]:
     if geometry.version == 1:  # it has other words there
         return {}
     cell = Latch(words, H_TEXT, TEXT_WORDS).read()
-    if cell is None:
-        return {}
-    size = int.from_bytes(cell[:WORD], "little")
-    try:
-        facts = json.loads(cell[WORD : WORD + size])
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(facts, dict) or facts.get(WRITER) != words.ints[H_WRITER_EPOCH]:
+    facts = None if cell is None else _unpack_json(cell)
+    if facts is None or facts.get(WRITER) != words.ints[H_WRITER_EPOCH]:
         return {}
     return facts
 
@@ -122,9 +116,15 @@ def unpack_note(cell: bytes | None) -> dict[str, Any]:
     """
     if cell is None:
         return {}
+    facts = _unpack_json(cell)
+    return {"last_error": _DAMAGED} if facts is None else facts
+
+
+def _unpack_json(cell: bytes) -> dict[str, Any] | None:
+    """Return the object in a cell, None if the cell is damaged."""
     size = int.from_bytes(cell[:WORD], "little")
     try:
         facts = json.loads(cell[WORD : WORD + size])
     except (ValueError, RecursionError):
-        facts = None
-    return facts if isinstance(facts, dict) else {"last_error": _DAMAGED}
+        return None
+    return facts if isinstance(facts, dict) else None

@@ -1,19 +1,18 @@
 """The page of `shmfeed dashboard` in a real browser, beside feeds that change."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from support.browser import NEEDS_BROWSER, REBOUND, Browser, Tab, chromium
 from support.command_line import MINUTE, START, Process, append, end
+from support.followed import beating
 from support.page_server import Served, serving
 
 from shmfeed.bar import BACKFILLED, REVISED, UNCONFIRMED
 from shmfeed.ringbuf import RingWriter
 from shmfeed.simulator import Venue
-from shmfeed.writer import FeedWriter, create
+from shmfeed.writer import FeedWriter
 
 pytest_plugins = ["support.command_process"]
 pytestmark = [NEEDS_BROWSER, pytest.mark.usefixtures("no_settings")]
@@ -47,39 +46,16 @@ def new_tab(browser: Browser) -> Iterator[NewTab]:
     assert complaints == []
 
 
-@contextmanager
-def beating(writer: FeedWriter) -> Iterator[None]:
-    """Keep a feed alive from a thread."""
-    is_over = threading.Event()
-
-    def beat() -> None:
-        while not is_over.wait(0.2):
-            writer.beat()
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+@pytest.fixture
+def writer(cli_writer: FeedWriter) -> Iterator[FeedWriter]:
+    with beating(cli_writer):
+        yield cli_writer
 
 
 @pytest.fixture
-def writer(feed_name: str, request: pytest.FixtureRequest) -> Iterator[FeedWriter]:
-    with create(feed_name, history=100, guard=16, max_streams=8) as one:
-        with beating(one):
-            yield one
-        one.close(unlink=True)
-    request.node.funcargs.clear()  # pytest would keep the mapping
-
-
-@pytest.fixture
-def ring(writer: FeedWriter) -> RingWriter:
-    one = writer.add_stream("BTCUSDT", "1m")
-    append(one, *range(5))
+def ring(writer: FeedWriter, cli_ring: RingWriter) -> RingWriter:
     append(writer.add_stream("ETHUSDT", "1h"), 0)
-    return one
+    return cli_ring
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from shmfeed.simulator import expected
 
 _CLOSE = 3  # the row of the close in the venue's values
 _HEALTHY = {"live", "quiet"}
-MOST_FDS = 2  # of growth
-NOISE_MIB, MIB_AN_HOUR = 1.5, 1.0
+NOISE_MIB = 1.5  # of a process's memory
 _MS_OF_DRIFT = 50.0  # that a busy machine may add to a median
 
 
@@ -101,7 +100,7 @@ def judge(found: Findings, usage: Usage) -> None:
         found.violations.append(f"the feed was {health}")
     if found.taken > found.sized:
         found.violations.append("more of /dev/shm is taken than the file's size")
-    found.violations += [*_abuses(found), *_growth(usage), *_drift(found)]
+    found.violations += [*_abuses(found), *usage.excesses(NOISE_MIB), *_drift(found)]
 
 
 def _abuses(found: Findings) -> Iterator[str]:
@@ -110,16 +109,6 @@ def _abuses(found: Findings) -> Iterator[str]:
             yield f"control client, {one.name}: not cut off"
         if one.answer_seconds is None:
             yield f"control client, {one.name}: another client got no answer"
-
-
-def _growth(usage: Usage) -> Iterator[str]:
-    for name, grown in usage.grown_fds().items():
-        if grown > MOST_FDS:
-            yield f"{name} has {grown} descriptors more"
-    for name, (mib, hours) in usage.grown_memory().items():
-        limit = NOISE_MIB + MIB_AN_HOUR * hours
-        if mib > limit:
-            yield f"{name} has {mib:.1f} MiB more in its last third, over {limit:.1f}"
 
 
 def _drift(found: Findings) -> Iterator[str]:

@@ -10,16 +10,15 @@ CALL_CPU = 0.010  # s of a reader's call
 RECOVERY_SECONDS = 2.0  # the p99 of recoveries without other troubles
 # With REST troubles a request may hang for 10 s; after it `repair_grace` begins.
 TROUBLED_SECONDS = 20.0
-_MOST_FDS = 2  # of growth: a connection that is being replaced
-# Memory that a process may take more from the middle third of a run to the last one.
-_NOISE_MIB, _MIB_AN_HOUR = 1.0, 1.0
+_NOISE_MIB = 1.0  # of a process's memory
 _MOST_DRIFT = 0.10
 _PARTS = 10  # of a third, so that its own spread shows
 
 
 def judge(found: Findings, usage: Usage) -> None:
     """Add the limits that the figures exceed to the violations."""
-    found.violations += [*_recoveries(found), *_growth(usage), *_calls(found)]
+    found.violations += [*_recoveries(found), *usage.excesses(_NOISE_MIB)]
+    found.violations += _calls(found)
 
 
 def _recoveries(found: Findings) -> Iterator[str]:
@@ -30,16 +29,6 @@ def _recoveries(found: Findings) -> Iterator[str]:
     for one in found.recoveries:
         if one.own_seconds > TROUBLED_SECONDS:
             yield f"a recovery took {one}"
-
-
-def _growth(usage: Usage) -> Iterator[str]:
-    for name, grown in usage.grown_fds().items():
-        if grown > _MOST_FDS:
-            yield f"{name} has {grown} descriptors more"
-    for name, (mib, hours) in usage.grown_memory().items():
-        limit = _NOISE_MIB + _MIB_AN_HOUR * hours
-        if mib > limit:
-            yield f"{name} has {mib:.1f} MiB more in its last third, over {limit:.1f}"
 
 
 def _calls(found: Findings) -> Iterator[str]:

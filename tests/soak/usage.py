@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ import numpy as np
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HOUR = 3600.0
 _MIB = 1 << 20
+MOST_FDS = 2  # of growth: a connection that is being replaced
+MIB_AN_HOUR = 1.0  # of growth
 
 
 class Sample(NamedTuple):
@@ -69,6 +71,17 @@ class Usage:
                 early = max(one.fds for one in samples[:third])
                 found[name] = max(one.fds for one in samples[-third:]) - early
         return found
+
+    def excesses(self, noise_mib: float) -> Iterator[str]:
+        """Yield each growth over the limits, of memory beyond `noise_mib`."""
+        for name, grown in self.grown_fds().items():
+            if grown > MOST_FDS:
+                yield f"{name} has {grown} descriptors more"
+        for name, (mib, hours) in self.grown_memory().items():
+            most = noise_mib + MIB_AN_HOUR * hours
+            if mib > most:
+                text = f"{mib:.1f} MiB more in its last third, over {most:.1f}"
+                yield f"{name} has {text}"
 
 
 def private_bytes(pid: int) -> int:

@@ -22,6 +22,8 @@ from shmfeed.status import FeedStatus
 from shmfeed.text import format_ms
 from shmfeed.writer import FeedWriter, create
 
+pytest_plugins = ["support.command_process"]
+
 TOKEN = "correct-horse-battery"
 FOREIGN = (
     "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1",
@@ -31,19 +33,13 @@ BARS = "/api/bars?feed={}&symbol=BTCUSDT&timeframe=1m"
 
 
 @pytest.fixture
-def writer(feed_name: str, request: pytest.FixtureRequest) -> Iterator[FeedWriter]:
-    with create(feed_name, history=100, guard=16, max_streams=8) as one:
-        yield one
-        one.close(unlink=True)
-    request.node.funcargs.clear()  # pytest would keep the mapping
+def writer(cli_writer: FeedWriter) -> FeedWriter:
+    return cli_writer
 
 
 @pytest.fixture
-def ring(writer: FeedWriter) -> RingWriter:
-    """Return the writer of BTCUSDT 1m, with the bars 0 to 4."""
-    one = writer.add_stream("BTCUSDT", "1m")
-    append(one, *range(5))
-    return one
+def ring(cli_ring: RingWriter) -> RingWriter:
+    return cli_ring
 
 
 @pytest.fixture
