@@ -219,6 +219,10 @@ class Wants:
         every = (key for one in self._claimants.values() for key in one.streams)
         return tuple(dict.fromkeys(every))
 
+    def is_empty(self) -> bool:
+        """Return True if no claimant wants a stream."""
+        return not any(one.streams for one in self._claimants.values())
+
     def keep_feeder(self, now: float) -> bool:
         """Return True if a run, a manager or a lease wants streams and is there."""
         return any(_is_there(one, now) for one in self._claimants.values())

@@ -130,7 +130,7 @@ class WantsKeeper:
         for claimant_id in self._wants.due(now):
             self._log_end(claimant_id)
             self._drop(claimant_id)
-        if self._wants.union() and not (
+        if not self._wants.is_empty() and not (
             self._ends_with_leases
             and not self._wants.has_lease()
             and not self._wants.keep_feeder(now)

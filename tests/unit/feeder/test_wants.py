@@ -47,7 +47,9 @@ def test_the_union_has_each_stream_once_in_the_order_wanted(wants):
 
 def test_a_claimant_without_streams_keeps_no_feeder(wants):
     add(wants, "one", A)
+    assert not wants.is_empty()
     wants.put("one", ())
+    assert wants.is_empty()
     assert wants.union() == ()
     assert wants.claimants() == []
     assert not wants.keep_feeder(0)
