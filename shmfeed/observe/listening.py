@@ -71,8 +71,10 @@ def is_accepted_host(host: str, is_local: bool, names: Collection[str]) -> bool:
 
     `names` are in lower case. Without `is_local` each address in numbers is accepted.
     """
-    name = host.rpartition("]")[0].removeprefix("[") if "]" in host else ""
-    name = name or host.partition(":")[0]
+    is_bracketed = host.startswith("[")
+    name, mark, port = host.removeprefix("[").partition("]" if is_bracketed else ":")
+    if is_bracketed and (not mark or (port and not port.startswith(":"))):
+        return False
     if name.lower().removesuffix(".") in names:
         return True
     try:

@@ -195,9 +195,11 @@ def parse_request(head: bytes) -> Request | None:
     headers = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
+        name = name.lower()
+        is_second_host = name == "host" and name in headers
+        if not colon or not name or name != name.strip() or is_second_host:
             return None
-        headers[name.lower()] = value.strip()
+        headers[name] = value.strip()
     return Request(words[0], words[1].partition("?")[0], headers)
 
 

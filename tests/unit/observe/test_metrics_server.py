@@ -292,11 +292,16 @@ def test_a_page_under_another_name_gets_nothing() -> None:
             for host in ("127.0.0.1:9600", "localhost", "[::1]:9600", "box.LAN:1"):
                 assert (await site.get("/metrics", f"Host: {host}"))[0] == 200
             assert (await site.get())[0] == 200
-            for host in ("evil.example", "evil.example:9600", "127.0.0.1.evil.example"):
+            names = "evil.example", "127.0.0.1.evil.example", "[::1].evil.example"
+            for host in (*names, "evil.example:9600"):
                 code, body = await site.get("/metrics", f"Host: {host}")
                 assert (code, b"metrics\n" in body) == (403, False)
 
     run(test)
+
+
+def test_a_request_of_two_hosts_is_none() -> None:
+    assert parse_request(b"GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n") is None
 
 
 def test_a_request_is_parsed() -> None:
