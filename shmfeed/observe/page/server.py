@@ -65,6 +65,13 @@ class Connection(H11Protocol):
         elif not self.transport.is_closing():
             self._request_is_due.start(self.transport)
 
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        # The head was a good one, and its answer may be under way: it would fail with a
+        # traceback in the log.
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._reader_is_due.start(self.transport)

@@ -28,6 +28,7 @@ TOKEN = "correct-horse-battery"
 FOREIGN = (
     "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1",
     "", "[::2]", "[::1", "evil.example:80@127.0.0.1", "localhostx", "[]:1",
+    "[::1]x", "[::1].evil.example", "127.0.0.1]", "[127.0.0.1", "x[::1]",
 )  # fmt: skip
 BARS = "/api/bars?feed={}&symbol=BTCUSDT&timeframe=1m"
 
@@ -319,6 +320,16 @@ class TestTheDoor:
         assert door.send(b"GET / HTTP/1.1\r\n%b\r\n" % hosts).startswith(
             b"HTTP/1.1 400 "
         )
+
+    @pytest.mark.parametrize("path", [b"/", b"/api/feeds", b"/livez"])
+    def test_a_body_that_is_not_http_is_not_logged(
+        self, door: Served, caplog: pytest.LogCaptureFixture, path: bytes
+    ) -> None:
+        head = b"Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        request = b"GET %b HTTP/1.1\r\n%b" % (path, head)
+        assert door.send(request + b"zzz\r\n").startswith(b"HTTP/1.1 400 ")
+        assert door.get("/livez").status == 200
+        assert caplog.records == []
 
     @pytest.mark.parametrize(
         ("site", "mode", "status"),
