@@ -1,6 +1,6 @@
 """Delivery of events to a webhook or a command, one after the other.
 
-A thread of its own delivers. An attempt has ATTEMPT_SECONDS: behind that the webhook's
+A thread of its own delivers. An attempt has ATTEMPT_SECONDS: after that the webhook's
 connection is cut and the command killed. An attempt that fails is made again, with a
 longer wait each time; an answer that says that the request itself is wrong is final.
 """

@@ -4,7 +4,7 @@ from shmfeed.events.event import Event
 
 GATHER_SECONDS = 1.0  # the streams of an outage are not hit at one instant
 BURST = 5  # events of one kind that are told at once
-EVERY_SECONDS = 60.0  # behind a burst, one of each kind
+EVERY_SECONDS = 60.0  # after a burst, one of each kind
 
 
 class _Kind:

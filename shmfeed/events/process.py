@@ -67,7 +67,7 @@ def serve(inbox: socket.socket) -> None:
     settings = json.loads(inbox.recv(MOST_BYTES) or b"{}")
     if not settings:
         return  # it ended before it began
-    say = _Say(inbox)
+    say = _LogLines(inbox)
     receiver = Receiver(settings["on_event"], settings["ca_file"])
     delivery = Delivery(settings["feed"], receiver, say)
     watch = Watch(settings["feed"]) if settings["watches"] else None
@@ -86,7 +86,7 @@ def serve(inbox: socket.socket) -> None:
 
 
 def _receive(inbox: socket.socket) -> tuple[bool, Event | None]:
-    """Return if the other end is open, and the event that it sent, if any."""
+    """Return True if the other end is open, and the event that it sent, if any."""
     try:
         data = inbox.recv(MOST_BYTES)
     except TimeoutError:
@@ -101,7 +101,7 @@ def _event_of(values: dict[str, Any]) -> Event:
     return Event(values["event"], values["message"], streams, values["time_ns"])
 
 
-class _Say:
+class _LogLines:
     """Lines for the log of the feeder or manager, which writes them."""
 
     def __init__(self, outbox: socket.socket) -> None:

@@ -35,9 +35,9 @@ class FeederEvents:
         )
 
     def note_predecessor(self, *, is_alive: bool) -> None:
-        """Look whether the feed's last feeder was killed, before the feed is taken.
+        """Find out if the feed's last feeder was killed, before the feed is taken.
 
-        With `is_alive` it hands the feed over.
+        With `is_alive` that feeder hands the feed over.
         """
         if self._sender is not None and not is_alive:
             self._killed = killed_writer(self._feed)
@@ -63,6 +63,6 @@ class FeederEvents:
                 self.tell("clock", text)
 
     def tell(self, event: str, text: str, streams: Sequence[StreamKey] = ()) -> None:
-        """Tell an event, if there is something to tell of it."""
+        """Tell an event, unless its text is empty."""
         if self._sender is not None and text:
             self._sender.tell(event, text, streams)

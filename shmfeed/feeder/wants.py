@@ -23,11 +23,11 @@ RETURN_SECONDS = 10.0  # after a feeder's start, for an earlier feeder's claiman
 
 @dataclass(slots=True)
 class Claimant:
-    """One that wants streams, as the feeder knows it.
+    """A run, a manager or a lease, as the feeder knows it.
 
     Attributes:
         kind: run, manager or lease.
-        name: The name that it gave itself: by default its command.
+        name: The name that it has given; by default its process's command.
         process: Its process.
         since: When it came, ms UTC.
         linger: Seconds for which its streams stay after its connection has ended.

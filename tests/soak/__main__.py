@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from soak.incidents import CUT, KILL, MUTE, Incident, Load, incidents
 from soak.judges import judge
-from soak.load import CUT, KILL, MUTE, Incident, Load, incidents
 from soak.report import figures, report, write_table
 from soak.stage import Findings, Stage
 from soak.usage import Usage

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from soak.load import Load
+from soak.incidents import Load
 from soak.recovery import Recovery
 from soak.truth import SECOND, TIMEFRAME, Truth, is_final
 from support.venue_process import VenueProcess

@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 import pytest
+from soak.incidents import CUT, FAULT, KILL, MUTE, REST_FAULTS, Load, incidents
 from soak.judges import CALL_CPU, RECOVERY_SECONDS, TROUBLED_SECONDS, drift, judge
-from soak.load import CUT, FAULT, KILL, MUTE, REST_FAULTS, Load, incidents
 from soak.reader import Calls, Kept, Reader
 from soak.recovery import Recovery
 from soak.report import report, write_table

@@ -24,6 +24,7 @@ from support.storing import (
     stored,
     version_of,
 )
+from support.waiting import until
 
 from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError, BusyRingError, ShmfeedError
@@ -56,13 +57,6 @@ def make(path):
     yield make
     for recorder in made:
         recorder.close()
-
-
-def until(condition):
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def numbers(path):
