@@ -88,6 +88,8 @@ def test_a_feeder_that_was_killed_tells_that_it_runs_again(start, feed_name, web
     third = start()
     with shmfeed.attach(feed_name, timeout=30) as feed:
         until(lambda: feed.status()["pid"] == third.pid, what="the third feeder")
+        # A SIGTERM before the main loop runs would kill it.
+        until(lambda: feed.status()["health"] == "live", what="a live feed")
     assert end(third, signal.SIGTERM)[0] == 0
     left = [webhook.told.get()["event"] for _ in range(webhook.told.qsize())]
     assert "restarted" not in left
