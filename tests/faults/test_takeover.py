@@ -236,7 +236,7 @@ def test_the_running_feeder_goes_on_if_the_new_one_is_killed(
         assert killed.wait(30) == -signal.SIGKILL
         until(lambda: served_by(feed) == running.pid)
         assert ring.wait(ring.count + 2, timeout=20)
-        assert feed.status()["health"] == "live"
+        until(lambda: feed.status()["health"] == "live")
         following = run("--takeover")  # the control socket is there again
         assert running.wait(30) == 0
         assert ring.wait(ring.count + 1, timeout=20)
@@ -272,6 +272,6 @@ def test_the_new_feeder_serves_if_the_running_one_is_killed(
         assert running.wait(30) == -signal.SIGKILL
         until(lambda: served_by(feed) == following.pid)
         assert ring.wait(ring.count + 2, timeout=20)
-        assert feed.status()["health"] == "live"
+        until(lambda: feed.status()["health"] == "live")
         assert faults_of(feed, first) == {}
     end(following)

@@ -130,9 +130,7 @@ def test_a_feed_that_rotates_through_symbols_stays_as_it_is(
             status = place(feed_name).segment.stat()
             tracemalloc.start()
             rotate(feed_name, 1)
-            before = tracemalloc.get_traced_memory()[0]
-            rotate(feed_name, rounds)
-            grown = tracemalloc.get_traced_memory()[0] - before
+            grown = least_growth(feed_name, rounds)
             after = place(feed_name).segment.stat()
             assert (after.st_ino, after.st_size) == (status.st_ino, status.st_size)
             assert after.st_blocks <= status.st_blocks
@@ -141,6 +139,16 @@ def test_a_feed_that_rotates_through_symbols_stays_as_it_is(
     finally:
         tracemalloc.stop()
         venue.kill()
+
+
+def least_growth(feed, rounds):
+    """Return the least growth of a round in bytes: a leak grows in each of them."""
+    grown = []
+    for _ in range(rounds):
+        before = tracemalloc.get_traced_memory()[0]
+        rotate(feed, 1)
+        grown.append(tracemalloc.get_traced_memory()[0] - before)
+    return min(grown)
 
 
 def rotate(feed, rounds):
