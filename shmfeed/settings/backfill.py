@@ -16,7 +16,7 @@ ACCEPTED = (
     "auto, off, a venue and its market such as binance:spot, the path of a .csv or"
     " .parquet file, or a command as a list (in a text: a JSON list)"
 )
-_MAX_WORDS, _MAX_WORD = 256, 4096
+_MAX_WORDS, MAX_WORD = 256, 4096
 
 
 def check_backfill(value: object) -> str | tuple[str, ...]:
@@ -54,7 +54,7 @@ def check_command(words: list[object] | tuple[object, ...]) -> tuple[str, ...]:
         not 0 < len(words) <= _MAX_WORDS
         or len(checked) < len(words)
         or not checked[0]
-        or any(len(word) > _MAX_WORD or "\0" in word for word in checked)
+        or any(len(word) > MAX_WORD or "\0" in word for word in checked)
     ):
         raise BadArgumentError(
             "the command is not accepted: it must be a list of texts, and the first one"

@@ -8,7 +8,7 @@ import os
 from urllib.parse import urlsplit
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.backfill import check_command
+from shmfeed.settings.backfill import MAX_WORD, check_command
 from shmfeed.settings.endpoint import check_rest_endpoint
 from shmfeed.text import repr_short
 
@@ -35,10 +35,15 @@ def check_receiver(value: object) -> str | tuple[str, ...]:
         )
     if text.lower().startswith(_SCHEMES):
         return check_rest_endpoint(text)
-    if "://" in text or not text or any(c.isspace() or c == "\0" for c in text):
+    if "://" in text or not _can_name_a_program(text):
         shown = repr_short(text.partition("://")[0])
         raise BadArgumentError(f"{shown} is not accepted; {ACCEPTED}")
     return (text,)
+
+
+def _can_name_a_program(text: str) -> bool:
+    is_broken = any(char.isspace() or char == "\0" for char in text)
+    return 0 < len(text) <= MAX_WORD and not is_broken
 
 
 def parse_receiver(text: str) -> object:

@@ -19,7 +19,7 @@ import numpy as np
 from shmfeed.layout import WORD
 from shmfeed.memory import wakeup
 from shmfeed.memory.words import Words
-from shmfeed.segment import mapping, ownership
+from shmfeed.segment import creation, mapping
 
 _CALLS = (
     (os, "open close unlink mkdir chmod fchmod rename link pwrite ftruncate"),
@@ -116,7 +116,7 @@ def burn_at_each_step() -> Fuse:
         for name in names.split():
             setattr(module, name, burning(getattr(module, name)))
     mmap.mmap = _burning_mmap(fuse)
-    ownership.Words = mapping.Words = partial(FusedWords, fuse)
+    creation.Words = mapping.Words = partial(FusedWords, fuse)
     for name in ("futex_bump", "futex_wake"):
         setattr(wakeup, name, burning(_on_bytes(getattr(wakeup, name))))
     return fuse

@@ -112,14 +112,14 @@ tell(attempt({SMALL}))
 
 
 UNREADY = """
-from shmfeed.segment import ownership
+from shmfeed.segment import creation
 from shmfeed.segment.removal import (clean_feed)
 
 def leave_unready():
     # A feeder that was killed before its segment had a page.
     child = os.fork()
     if not child:
-        ownership.reserve = lambda *_: os.kill(os.getpid(), 9)
+        creation.reserve = lambda *_: os.kill(os.getpid(), 9)
         shmfeed.create(name, 1000)
     assert os.waitpid(child, 0)[1] == 9
     fill()
@@ -151,8 +151,8 @@ def test_a_segment_without_pages_kills_no_process(child, feed_name):
 def test_without_the_reservation_the_writer_dies(child, feed_name):
     """The control: the same case, and a writer that does not reserve its pages."""
     code = """
-from shmfeed.segment import ownership
-ownership.check_size = ownership.reserve = lambda *arguments: None
+from shmfeed.segment import creation
+creation.check_size = creation.reserve = lambda *arguments: None
 tell(attempt(1000))
 """
     dies(child, feed_name, "size=64k", code)
@@ -167,7 +167,7 @@ def dies(child, feed_name, options, code):
 
 
 RUNNING = """
-from shmfeed.segment import ownership
+from shmfeed.segment import creation, ownership
 
 def bar(number):
     return number * 60_000, 1, 1, 1, 1, 1
@@ -218,7 +218,7 @@ def test_a_stream_that_does_not_fit_is_refused_and_the_feed_goes_on(child, feed_
 
 def test_without_reserving_its_slot_a_new_stream_kills_the_feed(child, feed_name):
     """The control: a writer that takes the slot as it is."""
-    code = "fill()\nownership.reserve = lambda *arguments: None\nadd('B')\n"
+    code = "fill()\ncreation.reserve = lambda *arguments: None\nadd('B')\n"
     dies(child, feed_name, "size=1m", RUNNING + code)
 
 

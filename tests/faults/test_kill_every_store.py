@@ -30,7 +30,7 @@ from shmfeed.layout import (
     WORD,
 )
 from shmfeed.memory import swap
-from shmfeed.segment import ownership
+from shmfeed.segment import creation
 from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter, create
 
@@ -304,14 +304,14 @@ def publish_first():
 
 def ready_first():
     """Store the ready word before the header: a mutant."""
-    create_object = ownership.create_object
+    create_object = creation.create_object
 
     def create_ready_object(name, size):
         create_object(name, size)
         with Path("/dev/shm", name).open("r+b") as segment:
             segment.write(READY.to_bytes(8, "little"))
 
-    ownership.create_object = create_ready_object
+    creation.create_object = create_ready_object
 
 
 @pytest.mark.parametrize(

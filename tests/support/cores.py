@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import shmfeed.capacity
 import shmfeed.feed
 import shmfeed.health
 import shmfeed.status
@@ -64,7 +65,8 @@ def write_purely(put: Set = setattr) -> None:
 def all_purely(put: Set = setattr) -> None:
     """Let the pure core also read for a writer, and notify."""
     write_purely(put)
-    put(shmfeed.writer, "Eventcount", wakeup.Eventcount)
+    for module in (shmfeed.writer, shmfeed.capacity):
+        put(module, "Eventcount", wakeup.Eventcount)
     for module in _READING:
         put(module, "RingReader", ringbuf.RingReader)
 

@@ -13,7 +13,7 @@ import pytest
 from support.ring_on_bytes import HOUR, prices
 from support.waiting import until
 
-from shmfeed import core, waiting, writer
+from shmfeed import capacity, core, waiting, writer
 from shmfeed.feed import Ring
 from shmfeed.memory import futex, wakeup
 from shmfeed.ringbuf import RingWriter
@@ -68,7 +68,8 @@ def notify_by(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notify and wait in this form."""
     if form.name == "C":
         return
-    monkeypatch.setattr(writer, "Eventcount", wakeup.Eventcount)
+    for module in (writer, capacity):
+        monkeypatch.setattr(module, "Eventcount", wakeup.Eventcount)
     monkeypatch.setattr(waiting, "sleep_past", wakeup.sleep_past)
     monkeypatch.setattr(waiting, "futex_load", form.load)
     monkeypatch.setattr(waiting, "spin_past", wakeup.spin_past)

@@ -155,6 +155,7 @@ class TestNames:
             assert of_feed(sample(), name) is None
             assert of_feed(sample([name]), name) is not None
             writer.close(unlink=True)
+        place(name).lock.unlink()
 
 
 class TestOwner:

@@ -68,8 +68,8 @@ ANY = (
     ),
 )
 HUGE = ([1] * 20_000, "a," * 20_000, [[]] * 20_000, "," * 20_000, "x" * 1_000_000)
-MAY_BE_SECRET = {*SECRETS, "endpoint", "rest_endpoint", "proxy"}
-EMPTY_IS_TAKEN = {TOKEN}  # no token
+MAY_BE_SECRET = {*SECRETS, "endpoint", "rest_endpoint", "proxy", "on_event"}
+TAKEN = {(TOKEN, ""), ("group", 1)}  # no token, and a group by its number
 
 
 def message_of(call, *arguments) -> str:
@@ -164,7 +164,10 @@ def never_taken(name, source, folder) -> int:
     told = 0
     for value in NEVER[SETTINGS[name].type]:
         found = wrong_by(source, name, value, folder)
-        if found is None or (value == "" and name in EMPTY_IS_TAKEN):
+        is_taken = any(
+            (name, value) == (n, v) and type(value) is type(v) for n, v in TAKEN
+        )
+        if found is None or is_taken:
             continue
         words, origin = found
         case = (source, value, words)
