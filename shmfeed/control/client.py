@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from shmfeed.control.lines import LineReader, TooLongError, address, remaining, send
 from shmfeed.control.messages import (
@@ -142,6 +143,8 @@ def _naming_errors(at: str, op: str, timeout: float) -> Iterator[None]:
         raise ControlError(text) from None
     except OSError as error:
         text = f"no feeder listens at {at}: {error.strerror}; start the feeder"
+        if Path(at).exists() and not Path(at).is_socket():
+            text = f"{at} is not a socket; remove it, and restart the feeder"
         raise ControlError(text) from None
     except TooLongError:
         text = f"the answer from {at} is longer than {ANSWER_LIMIT} bytes"

@@ -81,6 +81,7 @@ def run(feeder: Feeder) -> int:
     except Exception:
         log.exception("the feeder failed, and its bars stay readable")
         return EXIT_FAILED
+    log.info("the feeder has ended, as it was asked to")
     return 0
 
 

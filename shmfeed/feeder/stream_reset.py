@@ -1,5 +1,7 @@
 """Drop the rows of streams in ring and store, and fill them again as at a start."""
 
+import logging
+
 from shmfeed.bar import StreamKey, floor, phase_of
 from shmfeed.core import RingReader
 from shmfeed.errors import BadArgumentError
@@ -7,8 +9,11 @@ from shmfeed.feeder.feed_history import FeedHistory
 from shmfeed.feeder.feed_store import FeedStore
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.requests import PendingRequest
+from shmfeed.text import counted, shorten
 from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.writer import FeedWriter
+
+log = logging.getLogger(__name__)
 
 
 def first_kept(before: int, key: StreamKey, reader: RingReader) -> int | None:
@@ -64,6 +69,11 @@ class StreamReset:
             if first is None:
                 self._writer.set_holes(key, [])
         self._history.begin_again(keys, boot_seconds())
+        log.warning(
+            "a reset dropped %s of %s",
+            counted(sum(dropped), "bar"),
+            shorten(", ".join(" ".join(key) for key in keys)),
+        )
 
         def finish(stored: list[int]) -> None:
             counts = zip(keys, dropped, stored, strict=True)

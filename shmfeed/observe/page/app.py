@@ -20,6 +20,7 @@ from shmfeed.observe.page.bars import MAX_BARS, read_bars
 from shmfeed.observe.page.event_stream import EventStream
 from shmfeed.observe.page.guard import Guard, refusal
 from shmfeed.observe.page.hub import Hub
+from shmfeed.observe.page.model import PageModel
 from shmfeed.observe.page.render import render_page
 from shmfeed.observe.page.static_files import PREFIX, addresses, load_files
 from shmfeed.text import repr_short
@@ -120,7 +121,7 @@ class Pages:
         is_good = model.is_good(asked)
         lines = ["ok" if is_good else "not ok"]
         if request.scope["shmfeed.has_token"]:
-            lines += [f"{feed}: {head['health']}" for feed, head in model.feeds.items()]
+            lines += [_health_line(model, feed) for feed in dict.fromkeys(asked)]
         return _text("\n".join(lines), 200 if is_good else 503)
 
     async def livez(self, _request: Request) -> Response:
@@ -150,6 +151,12 @@ def make_app(
     """Return the application that serves the page of a hub."""
     router = Router(Pages(hub).routes(), redirect_slashes=False)
     return Guard(router, is_local=is_local, names=names, token=token)
+
+
+def _health_line(model: PageModel, feed: str) -> str:
+    if feed not in model.feeds:
+        return f"{repr_short(feed)}: this page does not show such a feed"
+    return f"{feed}: {model.feeds[feed]['health']}"
 
 
 def _json(value: Any, code: int = 200) -> Response:

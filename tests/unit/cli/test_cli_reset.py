@@ -1,6 +1,7 @@
 """`shmfeed reset`: the bars of a stream are dropped, in ring and store."""
 
 import json
+import logging
 
 import pytest
 from support.command_line import MINUTE, START, append
@@ -166,7 +167,9 @@ def test_a_feeder_drops_the_bars_and_history_fills_them_again(
             assert feed.gaps() == []
 
 
-def test_without_history_the_stream_begins_anew_and_goes_on(feed_name, capsys) -> None:
+def test_without_history_the_stream_begins_anew_and_goes_on(
+    feed_name, capsys, caplog
+) -> None:
     with Venue(resolutions=["1s"], history=20, seed=SEED) as venue:
         with (
             feeder(feed_name, venue, resolutions=["1s"]),
@@ -174,7 +177,11 @@ def test_without_history_the_stream_begins_anew_and_goes_on(feed_name, capsys) -
         ):
             ring = feed.ring("BTCUSDT", "1s")
             assert ring.wait(20, timeout=10)
+            caplog.set_level(logging.WARNING)
             assert lines(capsys, "reset", "BTCUSDT", "--feed", feed_name)[0] == 0
+            dropped = [one for one in caplog.messages if "a reset dropped" in one]
+            assert len(dropped) == 1
+            assert dropped[0].endswith(" bars of BTCUSDT 1s")
             until(lambda: len(ring.view(5)) >= 2)
             rows = ring.snapshot(100)
             assert len(rows) < 20

@@ -67,7 +67,11 @@ def test_it_runs_until_sigterm_and_leaves_the_segment(
     assert next_line(process) == f"INFO feed {feed_name}: connected to {venue.url}"
     with shmfeed.attach(feed_name) as feed:
         assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) >= 5
-        assert end(process, signal.SIGTERM) == (0, "", "")
+        code, output, errors = end(process, signal.SIGTERM)
+        assert (code, output) == (0, "")
+        ended = f"INFO feed {feed_name}: the feeder has ended, as it was asked to\n"
+        assert errors.endswith(ended)
+        assert len(errors.splitlines()) == 1
         assert len(feed.ring("BTCUSDT", "1m").view(9)) >= 5
         assert feed.status()["health"] == "dead"
     assert place(feed_name).segment.exists()

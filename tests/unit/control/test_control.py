@@ -451,6 +451,12 @@ class TestClient:
         with pytest.raises(ControlError, match="refused"):
             ask(path, "status", 1)
 
+    def test_another_file_in_the_place_of_the_socket_is_named(self, path):
+        path.write_text("not ours")
+        with pytest.raises(ControlError, match="is not a socket; remove it, and"):
+            ask(path, "status", 1)
+        assert path.read_text() == "not ours"
+
     def test_a_late_answer_is_a_control_error(self, path, server, handler):
         handler.gate.clear()
         start = time.monotonic()

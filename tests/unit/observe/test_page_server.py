@@ -192,6 +192,19 @@ class TestTheData:
         assert page.get("/healthz").text == f"not ok\n{feed_name}: dead\n"
         assert page.get("/livez").status == 200
 
+    def test_health_of_one_feed_tells_that_feed_alone(
+        self, page: Served, feed_name: str, writer: FeedWriter
+    ) -> None:
+        beaten(writer, page, "/healthz", "live")
+        answer = page.get("/healthz?feed=other")
+        assert answer.status == 503
+        assert answer.text == "not ok\n'other': this page does not show such a feed\n"
+        answer = page.get(f"/healthz?feed={feed_name}&feed={feed_name}")
+        assert answer.text.splitlines()[1:] in (
+            [f"{feed_name}: live"],
+            [f"{feed_name}: quiet"],
+        )
+
     def test_no_feed_is_not_healthy(self, feed_name: str) -> None:
         with serving([feed_name]) as served:
             assert served.get("/healthz").status == 503

@@ -155,7 +155,7 @@ function feedCard(feed) {
     facts.append(pair);
   }
   card.append(facts);
-  if (feed.last_error) card.append(make("p", feed.last_error, "error"));
+  if (feed.last_error) card.append(make("p", `last error: ${feed.last_error}`, "error"));
   return card;
 }
 
