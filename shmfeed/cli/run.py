@@ -15,9 +15,9 @@ from shmfeed.errors import BadArgumentError, SegmentError
 from shmfeed.feeder.feed_history import ShowWarmup
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import EarlyLines, FeederLog
-from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
 from shmfeed.feeder.rest_check import RestFindings
+from shmfeed.feeder.signals import FeederSignals
 from shmfeed.feeder.standby import take_when_free
 from shmfeed.feeder.takeover import Follower, find_running
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
         print_output(format_check(found))
         return 0 if found.is_good else FAILED
 
+    signals = FeederSignals(args.unlink)
+
     def make(beside: Streams | None = None) -> Feeder:
         return Feeder(
             settings,
@@ -110,18 +112,21 @@ def run(args: argparse.Namespace) -> int:
 
     feeder: Feeder | None
     if args.takeover:
-        feeder = _take_over(make, settings, args)
+        feeder = _take_over(make, settings, signals)
+    elif args.wait:
+        feeder = take_when_free(make, settings, signals)
     else:
-        feeder = take_when_free(make, settings) if args.wait else make()
+        feeder = make()
     if feeder is None:
         return 0
+    signals.give_to(feeder)
     return _run_to_its_end(feeder, settings, unlink=args.unlink)
 
 
 def _take_over(
     make: Callable[[Streams | None], Feeder],
     settings: Settings,
-    args: argparse.Namespace,
+    signals: FeederSignals,
 ) -> Feeder | None:
     """Return the feeder that has the feed now; None if a signal came first."""
     beside = find_running(settings)
@@ -129,13 +134,12 @@ def _take_over(
         print_notice(f"feed {settings.feed}: no feeder runs, so this one starts")
         return make(None)
     feeder = make(beside)
-    handle_signals(feeder, args.unlink)
+    signals.give_to(feeder)
     return feeder if feeder.take_over(Follower) else None
 
 
 def _run_to_its_end(feeder: Feeder, settings: Settings, unlink: bool) -> int:
     feeder.show_warmup(_show_warmup(ProgressLine()))
-    handle_signals(feeder, unlink)
     print_notice(_startup_line(settings))
     code = run_feeder(feeder)
     if unlink and code == GAVE_UP:  # no signal has stopped it

@@ -10,15 +10,14 @@ import faulthandler
 import json
 import logging
 import os
-import signal
 import sys
 import threading
-from types import FrameType
 
 from shmfeed.control.messages import encode_answer, encode_error
 from shmfeed.errors import FeedLostError, ShmfeedError, WebSocketConnectionError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import EarlyLines, FeederLog
+from shmfeed.feeder.signals import FeederSignals
 from shmfeed.settings.model import from_json
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ def main() -> int:
     if not line.endswith(b"\n"):
         return EXIT_FAILED  # the manager ended before it had written the line
     message = json.loads(line)
+    signals = FeederSignals()
     try:
         with EarlyLines():
             settings = from_json(json.dumps(message["settings"]).encode())
@@ -55,7 +55,7 @@ def main() -> int:
     except ShmfeedError as error:
         _report(encode_error(LAUNCH_ID, error))
         return EXIT_FAILED
-    handle_signals(feeder)
+    signals.give_to(feeder)
     _report(encode_answer(LAUNCH_ID, {"pid": os.getpid()}))
     if settings.stop_with_manager:
         watch = threading.Thread(
@@ -83,28 +83,6 @@ def run(feeder: Feeder) -> int:
         return EXIT_FAILED
     log.info("the feeder has ended, as it was asked to")
     return 0
-
-
-def handle_signals(feeder: Feeder, unlink: bool = False) -> None:
-    """Stop the feeder on SIGTERM and SIGINT, and reload its settings on SIGHUP.
-
-    A SIGHUP that this process ignores, as under nohup, stays ignored. Call it in the
-    main thread.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # signal's
-        feeder.stop(unlink)
-
-    def reload(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # signal's
-        feeder.reload_soon()
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop}
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        handlers[signal.SIGHUP] = reload
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    # The signal mask is inherited: unblock what a parent had blocked.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
 
 
 def _release_with_manager(feeder: Feeder, manager: str) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import fuse
 import pytest
 from support import cores, forks, payload
+from support.waiting import until
 
 import shmfeed.writer
 from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
@@ -30,12 +31,13 @@ from shmfeed.layout import (
     WORD,
 )
 from shmfeed.memory import swap
-from shmfeed.segment import creation
+from shmfeed.segment import creation, enlarging
 from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter, create
 
 GEOMETRY = 3, 1, 2  # the tightest ring: each append writes over a row
 WIDER = 5, 2, 3
+ENLARGED = 3, 1, 3
 OTHER = "ETHUSDT"
 ROWS = 6  # rows of the first stream before the death
 MOST_STEPS = 1500
@@ -49,7 +51,8 @@ class Phase(NamedTuple):
     `keeps` says whether the rows that were there before must be there after; `after`
     is the geometry of its successor; `whole` has the only counts that may be found, or
     nothing. By day only every `stride`-th death is died. `first` is the death of a
-    feeder before it: its phase and its step.
+    feeder before it: its phase and its step. With `beats` a reader may find the next
+    segment only once the heartbeat of the old one is too old.
     """
 
     prepare: Callable[[str], FeedWriter | None]
@@ -60,6 +63,7 @@ class Phase(NamedTuple):
     stride: int = 1
     whole: tuple[int, ...] = ()
     first: tuple[str, int] | None = None
+    beats: bool = False
 
 
 def nothing(name):
@@ -132,6 +136,19 @@ def say(name, writer, board):
     writer.beat()
 
 
+def copy_in_one_step(old, source, new, target, count):
+    """Copy words of a segment that no other process can find yet."""
+    new.ints[target] = old.ints[source]
+    found = old._bytes[source * WORD : (source + count) * WORD]
+    new._bytes[target * WORD : (target + count) * WORD] = found
+
+
+def enlarge(name, writer, board):
+    enlarging._copy = copy_in_one_step
+    writer.enlarge(ENLARGED[2])
+    append_two(name, writer, board)
+
+
 def leave(name, writer, board):
     writer.close()
 
@@ -150,6 +167,8 @@ PHASES = {
     "status": Phase(opened, say, stride=4),
     "close": Phase(opened, leave),
     "close and unlink": Phase(opened, leave_nothing, keeps=False),
+    "enlarging": Phase(opened, enlarge, after=ENLARGED, stride=5, beats=True),
+    "enlarging, and back": Phase(opened, enlarge, stride=11, beats=True),
     "re-creation": Phase(nothing, make_wider, after=WIDER, stride=7),
     "re-creation, and back": Phase(nothing, make_wider, stride=11),
     "rebuilding what is damaged": Phase(damaged, make, stride=11),
@@ -225,6 +244,9 @@ def check_aftermath(name: str, phase: Phase, board: memoryview, old: Feed | None
         payload.append(other, 1)
         with attach(name) as new:
             for feed in (new, old or new):
+                if phase.beats:
+                    ring = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
+                    until(lambda ring=ring: ring.count == count + 1)
                 rows = feed.ring(payload.SYMBOL, payload.TIMEFRAME).view(99)
                 assert payload.bad_rows(rows) == 0
                 assert rows.last == count + 1

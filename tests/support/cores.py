@@ -17,7 +17,7 @@ from shmfeed import core, ringbuf
 from shmfeed.feed import Ring
 from shmfeed.layout import E_WORD, SLOT_MASK
 from shmfeed.memory import wakeup
-from shmfeed.segment import recovery
+from shmfeed.segment import enlarging, recovery
 
 Set = Callable[[Any, str, Any], None]
 
@@ -53,7 +53,7 @@ def chosen() -> Core:
 
 
 _WRITING = (shmfeed.writer,)
-_READING = (shmfeed.status, recovery)
+_READING = (shmfeed.status, enlarging, recovery)
 
 
 def write_purely(put: Set = setattr) -> None:

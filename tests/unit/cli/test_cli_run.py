@@ -287,3 +287,31 @@ def test_json_lines(command, venue, settings, feed_name) -> None:
         "omitted": 0,
     }
     assert end(process, signal.SIGTERM)[0] == 0
+
+
+STOPPED_EARLY = """
+import os, sys
+from shmfeed.cli import run
+from shmfeed.cli.main import main
+
+class Feeder(run.Feeder):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+run.Feeder = Feeder
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_start_stops_the_feeder(
+    child, settings, feed_name, number
+) -> None:
+    arguments = "run", "--config", settings, "--resolutions", "1m"
+    process = child(STOPPED_EARLY, str(int(number)), *arguments)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, "as it was asked to" in errors) == (0, True)
+    with shmfeed.attach(feed_name) as feed:
+        assert feed.status()["health"] == "dead"
+    place(feed_name).segment.unlink()
