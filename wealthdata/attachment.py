@@ -69,6 +69,11 @@ class AttachedFeed:
         return feeder
 
     @property
+    def chosen(self) -> tuple[object, ...]:
+        """The choices that it was attached for; with others it is attached again."""
+        return self.number, self.expect, self.owner
+
+    @property
     def mark(self) -> int:
         """The mark of the feeder that `check` has returned last."""
         return self._feeder.mark
@@ -133,15 +138,17 @@ def attached_feed(named: str | None = None) -> AttachedFeed | None:
     number, expect = choices.bindings.get(name, 0), choices.expect
     attached, owner = _attached.get(name), choices.owner
     wanted = number, expect, owner
-    if attached is None or (attached.number, attached.expect, attached.owner) != wanted:
+    if attached is None or attached.chosen != wanted:
         _forget_bindings(name, number)
         binding = _bindings.setdefault((name, number), Binding(name))
         try:
             # The segment stays in use meanwhile, and with it the rows set aside.
-            attached = AttachedFeed(binding, number, expect, owner)
+            made = AttachedFeed(binding, number, expect, owner)
         except (FeedNotFoundError, UnsupportedPlatformError):
             return None
-        _attached[name] = attached
+        attached = _attached.setdefault(name, made)
+        if attached.chosen != wanted:  # else another thread was first: one is enough
+            attached = _attached[name] = made
     return attached
 
 

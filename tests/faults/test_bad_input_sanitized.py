@@ -26,13 +26,9 @@ TESTS = [
     "tests/unit/memory/test_rows.py",
     "tests/unit/shmfeed/test_ringwriter.py",
 ]
-TESTS += ["tests/unit/memory/test_keeping.py", "tests/unit/memory/test_wakeup.py"]
-TESTS += [
-    "tests/unit/shmfeed/test_cut.py::TestArguments",
-    "tests/unit/shmfeed/test_cut.py::TestAsOfOneInstant",
-    "tests/unit/shmfeed/test_cut.py::TestDamage",
-]
+TESTS += ["tests/unit/shmfeed/test_cut.py::TestDamage"]
 if "SANITIZE_SECONDS" in os.environ:  # a long run
+    TESTS += ["tests/unit/memory/test_keeping.py", "tests/unit/memory/test_wakeup.py"]
     TESTS += [
         "tests/unit/memory/test_futex.py",
         "tests/unit/shmfeed/test_cut.py",
