@@ -1,11 +1,19 @@
-"""The option `--feed` of the commands that read."""
+"""Options of several commands that read, and the numbers of their options."""
 
 import argparse
 import os
 
 from shmfeed.accounts import OWNER_VARIABLE, chosen_owner
 from shmfeed.feed import Feed, attach
-from shmfeed.validation import DEFAULT_FEED, FEED_VARIABLE, names_no_feed
+from shmfeed.validation import (
+    DEFAULT_FEED,
+    FEED_VARIABLE,
+    check_int,
+    check_seconds,
+    names_no_feed,
+)
+
+_MAX_DIGITS = 9  # of a number
 
 
 def add_feed_option(parser: argparse.ArgumentParser) -> None:
@@ -47,3 +55,21 @@ def chosen_feed(args: argparse.Namespace) -> str:
         return str(args.feed)
     name = os.environ.get(FEED_VARIABLE, "")
     return DEFAULT_FEED if not name or names_no_feed(name) else name
+
+
+def parse_number(option: str, text: str) -> int:
+    """Return the value of an option that is a number of at least 1.
+
+    Raises BadArgumentError, which names the option and the text.
+    """
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return check_int(option, int(text) if is_number else text)
+
+
+def parse_seconds(option: str, text: str) -> float:
+    """Return the value of an option that is a time in seconds; raise as above."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return check_seconds(option, text)  # raises, and names the text
+    return check_seconds(option, seconds)

@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 
 from shmfeed.bar import check_timeframe
-from shmfeed.cli.options import add_feed_option, attach_feed
+from shmfeed.cli.options import add_feed_option, attach_feed, parse_number
 from shmfeed.cli.output import print_output
 from shmfeed.cli.suggestions import find_ring
 from shmfeed.observe.chart_data import ChartData, read_chart
 from shmfeed.observe.chart_image import write_chart_image
 from shmfeed.observe.chart_page import make_chart_page
 from shmfeed.text import counted
-from shmfeed.validation import check_int, check_symbol
+from shmfeed.validation import check_symbol
 from shmfeed.whole_file import check_output, whole_file
 
 _DESCRIPTION = """\
@@ -28,7 +28,7 @@ examples:
 """
 
 _ENDINGS = (".html", ".png")
-_BARS = 500
+_BARS = "500"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("symbol", metavar="SYMBOL", help="symbol, as `shmfeed status` lists it")
     add("timeframe", metavar="TIMEFRAME", help="1s 1m 3m 5m 15m 30m 1h .. 1d 1w 1M")
     add("-o", "--output", required=True, metavar="FILE", help="an .html or .png file")
-    add("-n", metavar="N", help=f"bars, default: {_BARS}")
+    add("-n", metavar="N", default=_BARS, help=f"bars, default: {_BARS}")
     add("--json", action="store_true", help="print the result as a JSON object")
     add_feed_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     key = check_symbol(args.symbol), check_timeframe(args.timeframe)
-    path, number = check_output(args.output, _ENDINGS), _parse_number(args.n)
+    path, number = check_output(args.output, _ENDINGS), parse_number("-n", args.n)
     with attach_feed(args) as feed:
         find_ring(feed, *key)
         chart = read_chart(feed, *key, number)
@@ -58,13 +58,6 @@ def run(args: argparse.Namespace) -> int:
         holes = counted(len(chart.holes), "hole")
         print_output(f"wrote {bars} of {chart.title}, with {holes}, to {path}")
     return 0
-
-
-def _parse_number(text: str | None) -> int:
-    if text is None:
-        return _BARS
-    is_number = text.isascii() and text.isdigit() and len(text) < 10
-    return check_int("-n", int(text) if is_number else text)
 
 
 def _write(chart: ChartData, path: str) -> None:

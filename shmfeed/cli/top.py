@@ -13,6 +13,7 @@ from shmfeed.cli.colours import (
     make_painter,
     paint,
 )
+from shmfeed.cli.options import parse_number, parse_seconds
 from shmfeed.cli.output import (
     Painter,
     can_clear_screen,
@@ -37,7 +38,6 @@ from shmfeed.observe.top import (
 )
 from shmfeed.segment.mapping import feed_not_found, identity_at, place
 from shmfeed.text import counted, printable
-from shmfeed.validation import check_int, check_seconds
 
 _DESCRIPTION = """\
 Show the streams of all feeds, those with the most messages first, on the whole screen.
@@ -86,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    interval = _parse_interval(args.interval)
-    number = None if args.n is None else _parse_number(args.n)
+    interval = min(3600.0, max(0.1, parse_seconds("--interval", args.interval)))
+    number = None if args.n is None else parse_number("-n", args.n)
     for name in args.feed or ():
         where = place(name)
         if identity_at(where.segment) is None:
@@ -101,19 +101,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             _Live(sampler, interval, args.sort, number).run()
     return 0
-
-
-def _parse_interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return check_seconds("--interval", text)  # raises, and names the text
-    return min(3600.0, max(0.1, check_seconds("--interval", seconds)))
-
-
-def _parse_number(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) < 10
-    return check_int("-n", int(text) if is_number else text)
 
 
 def _sample_once(sampler: Sampler, interval: float, sort: str) -> Top:

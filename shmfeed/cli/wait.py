@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +9,13 @@ from typing import NamedTuple
 
 from shmfeed.bar import check_timeframe
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.options import add_feed_option, chosen_feed, owner_of
+from shmfeed.cli.options import (
+    add_feed_option,
+    chosen_feed,
+    owner_of,
+    parse_number,
+    parse_seconds,
+)
 from shmfeed.cli.output import format_duration, print_error, print_output
 from shmfeed.cli.requirement import (
     add_require_option,
@@ -24,7 +29,6 @@ from shmfeed.errors import BadArgumentError, FeedNotFoundError, StreamNotFoundEr
 from shmfeed.feed import Feed, Ring, attach, wait
 from shmfeed.health import GOOD_HEALTHS, HEALTHS
 from shmfeed.status import FeedStatus
-from shmfeed.validation import check_int, check_seconds
 
 _DESCRIPTION = """\
 Wait until a feed has a health, or until each of its streams has a number of closed
@@ -78,15 +82,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bars", metavar="N", help="closed bars that each stream must have"
     )
     add = parser.add_argument
-    add("--timeout", metavar="SECONDS", help="give up then, default: never")
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        default="inf",
+        help="give up then, default: never",
+    )
     add("--json", action="store_true", help="print the outcome as JSON")
     add_require_option(parser)
     add_feed_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    timeout = math.inf if args.timeout is None else _parse_seconds(args.timeout)
-    bars = 0 if args.bars is None else _parse_bars(args.bars)
+    timeout = parse_seconds("--timeout", args.timeout)
+    bars = 0 if args.bars is None else parse_number("--bars", args.bars)
     check_required(args.require)
     wish = _Wish(chosen_feed(args), owner_of(args), args.health, bars, args.require)
     began = time.monotonic()
@@ -116,19 +125,6 @@ def _describe_success(wish: _Wish, look: _Look, waited: float) -> str:
         return f"{names}: {wish.bars:,} bars, after {format_duration(waited)}"
     health = wish.health if wish.symbols else look.health
     return f"{names}: {health}, after {format_duration(waited)}"
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return check_seconds("--timeout", text)  # raises, and names the text
-    return check_seconds("--timeout", seconds)
-
-
-def _parse_bars(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) < 10
-    return check_int("--bars", int(text) if is_number else text)
 
 
 def _wait(wish: _Wish, deadline: float) -> _Look:
