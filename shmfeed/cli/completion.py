@@ -11,7 +11,6 @@ from contextlib import suppress
 from importlib import import_module
 from typing import NamedTuple
 
-from shmfeed.cli.options import chosen_feed
 from shmfeed.cli.output import print_output
 from shmfeed.errors import ShmfeedError
 
@@ -195,7 +194,8 @@ def _feeds() -> list[str]:
 
 
 def _streams(line: _Line) -> list[tuple[str, str]]:
-    from shmfeed.feed import attach  # noqa: PLC0415 # for symbols alone
+    from shmfeed.cli.options import chosen_feed  # noqa: PLC0415 # for symbols alone
+    from shmfeed.feed import attach  # noqa: PLC0415 # as above
 
     given = line.values.get("feed", [None])
     name = chosen_feed(argparse.Namespace(feed=given[-1]))

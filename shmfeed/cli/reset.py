@@ -22,7 +22,6 @@ from shmfeed.errors import (
     FeedNotFoundError,
     StreamNotFoundError,
 )
-from shmfeed.feeder.stream_reset import first_kept
 from shmfeed.segment.mapping import Place, open_segment, place
 from shmfeed.store.file import StoreFile
 from shmfeed.store.reading import StoreReader
@@ -111,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         dropped = [Dropped(*stream) for stream in answer["streams"]]
     except (FeedNotFoundError, ControlError):
         # A feeder that was killed has left its socket; one that lives has the locks.
-        dropped = _reset_alone(args, keys, until)
+        dropped = _reset_alone(args, where, keys, until)
     if args.json:
         print_output(json.dumps([one._asdict() for one in dropped], indent=2))
     else:
@@ -151,15 +150,16 @@ def _split(text: str) -> list[str]:
 
 
 def _reset_alone(
-    args: argparse.Namespace, keys: Sequence[StreamKey], before: int
+    args: argparse.Namespace, where: Place, keys: Sequence[StreamKey], before: int
 ) -> list[Dropped]:
     """Drop the bars in this process, as the feed's writer for that long.
 
     Raises:
         FeedBusyError: A feeder has the feed, and gives no answer.
     """
+    from shmfeed.feeder.stream_reset import first_kept  # noqa: PLC0415 loads a feeder
+
     path = store_of(args)
-    where = place(chosen_feed(args))
     geometry, group = open_segment(where).geometry, _group_of(where)
     sizes = geometry.history, geometry.guard, geometry.max_streams
     with create(where.name, *sizes, state="disconnected", group=group) as writer:

@@ -160,6 +160,22 @@ def test_the_list_of_commands_loads_no_heavy_module(child) -> None:
     assert not (HEAVY_MODULES | FEEDER_MODULES) & set(loaded.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["completion", "bash"], "shmfeed.feed"),
+        (["completion", "bash", "--line", "shmfeed st"], "shmfeed.feed"),
+        (["reset", "--help"], "shmfeed.feeder.intake"),
+    ],
+)
+def test_what_few_calls_of_a_command_need_is_loaded_for_them_alone(
+    arguments, module, child
+) -> None:
+    loaded = child(PRINT_MODULES, *arguments).communicate(timeout=30)[1].split()
+    assert "shmfeed.cli.output" in loaded
+    assert module not in loaded
+
+
 def test_run_loads_heavy_modules(child) -> None:
     loaded = child(PRINT_MODULES, "run", "--help").communicate(timeout=30)[1]
     assert {"socket", "msgspec", "shmfeed.codecs"} <= set(loaded.split())
