@@ -5,7 +5,7 @@ import json
 import os
 import socket
 
-from shmfeed.cli.output import flush_output, print_output
+from shmfeed.cli.output import print_output
 from shmfeed.observe.listening import DEFAULT_HOST, url_of
 
 
@@ -40,4 +40,3 @@ def print_address(
     url = f"{url_of(listener)}{path}"
     facts = {"url": url, "port": listener.getsockname()[1], "pid": os.getpid()}
     print_output(json.dumps(facts) if as_json else f"{name} at {url}")
-    flush_output()
