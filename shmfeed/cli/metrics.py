@@ -6,17 +6,14 @@ import contextlib
 import resource
 import signal
 import socket
-from typing import TYPE_CHECKING
 
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.options import add_owner_option, owner_of
 from shmfeed.cli.output import print_error, print_output
 from shmfeed.cli.serving import add_serving_options, print_address
-from shmfeed.observe.listening import Address, listen, resolve
+from shmfeed.observe.listening import listen, resolve
+from shmfeed.observe.metrics_server import MOST_CONNECTIONS, MetricsServer
 from shmfeed.observe.sample import Sampler
-
-if TYPE_CHECKING:
-    from shmfeed.observe.exposition import Exposition
 
 _DESCRIPTION = """\
 Serve the figures of feeds at /metrics until Ctrl-C, in the OpenMetrics format, or in
@@ -65,34 +62,24 @@ def run(args: argparse.Namespace) -> int:
             print_output(shown.text(exposition.PLAIN).decode().removesuffix("\n"))
             return 0
         address = resolve(args.host, args.port)
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        server = MetricsServer(
+            shown.text,
+            (exposition.OPENMETRICS, exposition.PLAIN),
+            names=("localhost", args.host) if address.is_loopback else None,
+            most=max(1, min(MOST_CONNECTIONS, descriptors // 2)),
+        )
         with listen(address) as listener, contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(shown, listener, address, args))
+            asyncio.run(_serve(server, listener, as_json=args.json))
     return 0
 
 
 async def _serve(
-    shown: "Exposition",
-    listener: socket.socket,
-    address: Address,
-    args: argparse.Namespace,
+    server: MetricsServer, listener: socket.socket, *, as_json: bool
 ) -> None:
-    # Imported late, as the package of the metrics is.
-    from shmfeed.observe.exposition import OPENMETRICS, PLAIN  # noqa: PLC0415
-    from shmfeed.observe.metrics_server import (  # noqa: PLC0415
-        MOST_CONNECTIONS,
-        MetricsServer,
-    )
-
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    server = MetricsServer(
-        shown.text,
-        (OPENMETRICS, PLAIN),
-        names=("localhost", args.host) if address.is_loopback else None,
-        most=max(1, min(MOST_CONNECTIONS, descriptors // 2)),
-    )
     await server.start(listener)
-    print_address("metrics", listener, as_json=args.json, path="metrics")
+    print_address("metrics", listener, as_json=as_json, path="metrics")
     await ended.wait()
