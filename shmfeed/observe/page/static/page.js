@@ -111,7 +111,7 @@ function addEntry(id, feed, row) {
   };
   tr.append(make("td", feed), name, make("td", row[TIMEFRAME]), healthCell);
   tr.append(cells.close, cells.closeTime, cells.age, cells.gaps);
-  const entry = { id, feed, row, tr, button, cells, text: "" };
+  const entry = { feed, row, tr, button, cells, text: "" };
   button.addEventListener("click", () => choose(entry));
   entries.set(id, entry);
   order.push(entry);
