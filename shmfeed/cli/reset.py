@@ -23,6 +23,7 @@ from shmfeed.errors import (
     StreamNotFoundError,
 )
 from shmfeed.segment.mapping import Place, open_segment, place
+from shmfeed.settings.kinds import split_commas
 from shmfeed.store.file import StoreFile
 from shmfeed.store.reading import StoreReader
 from shmfeed.store.schema import StoreError
@@ -124,8 +125,9 @@ def run(args: argparse.Namespace) -> int:
 def _streams(args: argparse.Namespace) -> list[StreamKey]:
     """Return the streams of the arguments, or raise the error that names near ones."""
     symbol = check_symbol(args.symbol)
-    given = args.resolutions
-    named = None if given is None else [check_timeframe(one) for one in _split(given)]
+    named = None
+    if args.resolutions is not None:
+        named = [check_timeframe(one) for one in split_commas(args.resolutions)]
     with attach_feed(args) as feed:
         carried = feed.streams()
     keys = [key for key in carried if key[0] == symbol]
@@ -143,10 +145,6 @@ def _streams(args: argparse.Namespace) -> list[StreamKey]:
                 f" carries: {known}"
             )
     return [key for key in keys if key in chosen]
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _reset_alone(
