@@ -138,8 +138,8 @@ def _format_json(rows: list[Row]) -> str:
 
 def _file_row(option: str | None) -> list[Row]:
     """Return the row of the file that the settings were read from, if there is one."""
-    variable = "SHMFEED_CONFIG_FILE"
     if option:
         return [Row(loading.CONFIG_FILE, option, "argument --config")]
+    variable = loading.CONFIG_VARIABLE
     path = os.environ.get(variable)
     return [Row(loading.CONFIG_FILE, path, f"environment {variable}")] if path else []

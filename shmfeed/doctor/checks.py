@@ -23,8 +23,6 @@ from shmfeed.errors import BadArgumentError, UnsupportedPlatformError
 from shmfeed.settings import loading
 from shmfeed.settings.model import Settings
 
-_CONFIG_VARIABLE = "SHMFEED_CONFIG_FILE"
-
 
 def run_checks(
     arguments: Mapping[str, object], environ: Mapping[str, str]
@@ -38,7 +36,7 @@ def run_checks(
         environ: The environment to check.
     """
     settings, faults = _load_settings(arguments, environ)
-    file = arguments.get(loading.CONFIG_FILE) or environ.get(_CONFIG_VARIABLE)
+    file = arguments.get(loading.CONFIG_FILE) or environ.get(loading.CONFIG_VARIABLE)
     groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("machine", check_machine),
         ("versions", check_versions),

@@ -33,6 +33,7 @@ from shmfeed.validation import BACKTEST_VARIABLE, REPLAY_VARIABLE
 CONFIG_FILE = "config_file"
 MAX_BYTES = 1 << 20
 _PREFIX = "SHMFEED_"
+CONFIG_VARIABLE = f"{_PREFIX}{CONFIG_FILE.upper()}"
 # Variables with the prefix that are not settings.
 _RESERVED = frozenset(
     {
@@ -63,7 +64,7 @@ VARIABLES = {
     **{f"WEBSOCKET_{name.upper()}": name for name in _WEBSOCKET},
     **{f"{_PREFIX}{name.upper()}": name for name in SETTINGS if name not in _WEBSOCKET},
     "WEBSOCKET_PORT": "port",
-    f"{_PREFIX}{CONFIG_FILE.upper()}": CONFIG_FILE,
+    CONFIG_VARIABLE: CONFIG_FILE,
 }
 # The one setting whose None, as an argument, is a value: it means for ever.
 _NONE_COUNTS = "max_reconnect_attempts"
