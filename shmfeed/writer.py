@@ -262,10 +262,7 @@ class FeedWriter(FeedCapacity):
         """
         self._owner.check(self._what)
         key = check_symbol(symbol), check_timeframe(timeframe)
-        ring = self._rings.get(key)
-        if ring is None:
-            raise no_stream(key, "repair", self._rings)
-        index = self._catalog.index[key]
+        index, ring = self._to_repair(key)
         with damage_as_error(self._words):
             return replace_rows(self._catalog, index, rows, key[1], ring._enter_slot)
 
@@ -297,10 +294,7 @@ class FeedWriter(FeedCapacity):
         self._owner.check(self._what)
         key = check_symbol(symbol), check_timeframe(timeframe)
         first = check_int("from_open_time", from_open_time, None)
-        ring = self._rings.get(key)
-        if ring is None:
-            raise no_stream(key, "repair", self._rings)
-        index = self._catalog.index[key]
+        index, ring = self._to_repair(key)
         forming = ring.reader.forming()
         with damage_as_error(self._words):
             dropped = cut_rows(self._catalog, index, first, ring._enter_slot)
@@ -342,12 +336,16 @@ class FeedWriter(FeedCapacity):
         key = check_symbol(symbol), check_timeframe(timeframe)
         last = TIME_LIMIT if first_kept is None else first_kept
         first = check_int("first_kept", last, None)
+        index, ring = self._to_repair(key)
+        with damage_as_error(self._words):
+            return drop_rows(self._catalog, index, first, ring._enter_slot)
+
+    def _to_repair(self, key: StreamKey) -> tuple[int, RingWriter]:
+        """Return a stream's entry number and writer. Raise BadArgumentError."""
         ring = self._rings.get(key)
         if ring is None:
             raise no_stream(key, "repair", self._rings)
-        index = self._catalog.index[key]
-        with damage_as_error(self._words):
-            return drop_rows(self._catalog, index, first, ring._enter_slot)
+        return self._catalog.index[key], ring
 
     @property
     def unrested_slots(self) -> int:

@@ -113,18 +113,12 @@ def cut_rows(
     Raises:
         SegmentFullError: There is no room for another slot. Nothing was changed.
     """
-    words, geometry = catalog.words, catalog.geometry
-    while True:
-        old = words.ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
-        found, count = _rows_of(words, geometry, old)
-        kept = int(np.searchsorted(found[_OPEN_TIME], from_open_time))
-        dropped = int(found.shape[1]) - kept
-        if not dropped:
-            return 0
-        cells = np.ascontiguousarray(found[:, :kept][:, -geometry.history :])
-        retiring = _Retiring(old, catalog.rest_of(index))
-        if _swap(catalog, retiring, cells, (count, count), enter_slot):
-            return dropped
+    return _keep_rows(
+        catalog,
+        index,
+        lambda opens: slice(int(np.searchsorted(opens, from_open_time))),
+        enter_slot,
+    ).dropped
 
 
 def drop_rows(
@@ -138,18 +132,44 @@ def drop_rows(
     Raises:
         SegmentFullError: There is no room for another slot. Nothing was changed.
     """
+    before, dropped = _keep_rows(
+        catalog,
+        index,
+        lambda opens: slice(int(np.searchsorted(opens, first_kept)), None),
+        enter_slot,
+    )
+    hidden = max(0, before - catalog.geometry.history)
+    return max(0, dropped - hidden)
+
+
+class _Kept(NamedTuple):
+    before: int  # rows
+    dropped: int
+
+
+def _keep_rows(
+    catalog: Catalog,
+    index: int,
+    choose: Callable[[Cells], slice],
+    enter_slot: EnterSlot,
+) -> _Kept:
+    """Drop a stream's closed bars but for a slice, chosen by all open times.
+
+    The rows that stay end at the old count. If all stay, nothing is changed.
+    """
     words, geometry = catalog.words, catalog.geometry
     while True:
         old = words.ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
         found, count = _rows_of(words, geometry, old)
-        dropped = int(np.searchsorted(found[_OPEN_TIME], first_kept))
+        kept = found[:, choose(found[_OPEN_TIME])]
+        before = int(found.shape[1])
+        dropped = before - int(kept.shape[1])
         if not dropped:
-            return 0
-        hidden = max(0, int(found.shape[1]) - geometry.history)
-        cells = np.ascontiguousarray(found[:, dropped:][:, -geometry.history :])
+            return _Kept(before, 0)
+        cells = np.ascontiguousarray(kept[:, -geometry.history :])
         retiring = _Retiring(old, catalog.rest_of(index))
         if _swap(catalog, retiring, cells, (count, count), enter_slot):
-            return max(0, dropped - hidden)
+            return _Kept(before, dropped)
 
 
 def _swap(
