@@ -6,15 +6,11 @@ until it is retired, and the new one afterwards. Rows keep their numbers, in new
 of a higher epoch.
 """
 
-import numpy as np
-
-from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
 from shmfeed.layout import (
     E_EPOCH,
     E_NAMES,
     E_SUBSCRIBED,
-    E_WORD,
     H_CATALOG,
     H_CLOCK_KNOWN,
     H_COUNTERS,
@@ -22,17 +18,14 @@ from shmfeed.layout import (
     H_STREAMS,
     H_TAKEN,
     H_WRITER_PID,
-    S_INTENT,
-    S_PUBLISHED,
-    SLOT_MASK,
     SYMBOL_BYTES,
     TIMEFRAME_BYTES,
     WORD,
     Geometry,
 )
 from shmfeed.memory.catalog import Catalog
-from shmfeed.memory.swap import fill_rows
 from shmfeed.memory.words import Words, boot_ns
+from shmfeed.segment.recovery import add_copy
 
 _E_NAMES_END = E_NAMES + (SYMBOL_BYTES + TIMEFRAME_BYTES) // WORD
 assert H_CATALOG < H_CLOCK_KNOWN < H_TAKEN  # noqa: S101 # between the ranges below
@@ -46,23 +39,14 @@ def copy_feed(old: Catalog, new: Catalog) -> None:
     """
     new.slots.prepare(len(old.index))
     for key, number in sorted(old.index.items(), key=lambda pair: pair[1]):
-        _copy_stream(old, number, new, key)
+        reader = RingReader(old.words, old.geometry, number)
+        rows = reader.view(old.geometry.history)
+        add_copy(new, key, rows.first, rows.copy().block)
     for key in old.unsubscribed():
         new.unsubscribe(key, boot_ns())
     for key, number in old.index.items():
         _copy_entry(old, number, new, new.index[key])
     _copy_header(old.words, new.words, new.geometry)
-
-
-def _copy_stream(old: Catalog, number: int, new: Catalog, key: StreamKey) -> None:
-    rows = RingReader(old.words, old.geometry, number).view(old.geometry.history)
-    index = new.add(key, boot_ns(), base=rows.first)
-    ints, at = new.words.ints, new.geometry.entry_word(index)
-    slot = ints[at + E_WORD] & SLOT_MASK
-    block = rows.copy().block.view(np.int64)
-    fill_rows(new.words, new.geometry, slot, rows.first, block)
-    start = new.geometry.slot_word(slot)
-    ints[start + S_INTENT] = ints[start + S_PUBLISHED] = rows.last
 
 
 def _copy_entry(old: Catalog, number: int, new: Catalog, index: int) -> None:

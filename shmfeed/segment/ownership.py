@@ -239,14 +239,19 @@ class SegmentOwner(Right):
                 path.rename(self.where.segment)
                 previous, self.mapping = self.mapping, mapping
                 self._ints = mapping.words.ints
-                locks, self._locks = self._locks, [lock]
+                self._locks.append(lock)
         except BaseException:
             path.unlink(missing_ok=True)
             lock.release()
             raise
+        self._retire(previous)
+
+    def _retire(self, previous: Mapping) -> None:
+        """Send the readers of a replaced segment to the owned one, and unlock it."""
         previous.words.ints[H_RETIRED] = 1
-        for one in locks:
-            one.release()
+        for lock in self._locks[:-1]:
+            lock.release()
+        del self._locks[:-1]
 
     def _check_named(self) -> None:
         if identity_at(self.where.segment) != self.mapping.identity:
@@ -265,10 +270,7 @@ class SegmentOwner(Right):
             raise _feed_lost(self.where.segment)
         self._path.rename(self.where.segment)
         self._path = self.where.segment
-        self.previous.words.ints[H_RETIRED] = 1
-        for lock in self._locks[:-1]:
-            lock.release()
-        del self._locks[:-1]
+        self._retire(self.previous)
 
     def share_locks(self) -> FeedLocks:
         """Return the locks by descriptors of their own, for the next writer."""

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
@@ -244,14 +245,9 @@ def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> 
     reader = RingReader(old.words, old.geometry, entry.number)
     rows = reader.view(new.geometry.history)
     first, last = longest_valid_run(rows, entry.timeframe)
-    base, end = rows.first + first, rows.first + last
-    index = catalog.add(key, boot_ns(), base=base)
+    block = rows.copy().block[:, first:last]
+    index = add_copy(catalog, key, rows.first + first, block)
     ints, at = new.words.ints, new.geometry.entry_word(index)
-    slot = ints[at + E_WORD] & SLOT_MASK
-    block = rows.copy().block[:, first:last].view(np.int64)
-    fill_rows(new.words, new.geometry, slot, base, block)
-    start = new.geometry.slot_word(slot)
-    ints[start + S_INTENT] = ints[start + S_PUBLISHED] = end
     broken = describe_forming_damage(reader, entry.timeframe)
     forming = None if broken else reader.forming()
     if forming is not None:
@@ -266,6 +262,22 @@ def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> 
     if marks is not None:
         write_holes(new.words, new.geometry, index, marks)
     return len(reader.view(old.geometry.history)) - len(rows)
+
+
+def add_copy(
+    catalog: Catalog, key: StreamKey, first: int, block: NDArray[np.float64]
+) -> int:
+    """Add a stream with these rows to a new segment; return its entry number.
+
+    `first` is the number of the first row.
+    """
+    words, geometry = catalog.words, catalog.geometry
+    index = catalog.add(key, boot_ns(), base=first)
+    slot = words.ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
+    fill_rows(words, geometry, slot, first, block.view(np.int64))
+    start, end = geometry.slot_word(slot), first + block.shape[1]
+    words.ints[start + S_INTENT] = words.ints[start + S_PUBLISHED] = end
+    return index
 
 
 def _key(entry: Entry) -> StreamKey:
