@@ -42,7 +42,7 @@ def check_backfill(value: object) -> str | tuple[str, ...]:
     raise BadArgumentError(f"{repr_short(text)} is not accepted; {ACCEPTED}")
 
 
-def parse_backfill(text: str) -> object:
+def parse_command(text: str) -> object:
     """Return the value of a text; one that begins with [ is a command as JSON."""
     return json.loads(text) if text.startswith("[") else text
 

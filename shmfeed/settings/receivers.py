@@ -1,9 +1,8 @@
-"""The setting `on_event`: the receiver of a feed's events, checked and parsed.
+"""The setting `on_event`: the receiver of a feed's events, checked.
 
 Path and query of a webhook are secrets: they are all that a sender needs.
 """
 
-import json
 import os
 from urllib.parse import urlsplit
 
@@ -44,11 +43,6 @@ def check_receiver(value: object) -> str | tuple[str, ...]:
 def _can_name_a_program(text: str) -> bool:
     is_broken = any(char.isspace() or char == "\0" for char in text)
     return 0 < len(text) <= MAX_WORD and not is_broken
-
-
-def parse_receiver(text: str) -> object:
-    """Return the value of a text; one that begins with [ is a command as JSON."""
-    return json.loads(text) if text.startswith("[") else text
 
 
 def receiver_label(value: str | tuple[str, ...]) -> str:

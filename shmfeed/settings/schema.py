@@ -382,7 +382,7 @@ SETTINGS: dict[str, Setting] = {
         "str | os.PathLike[str] | Sequence[str] | HistoryFunction",
         backfill.ACCEPTED,
         backfill.check_backfill,
-        backfill.parse_backfill,
+        backfill.parse_command,
         "source of history: auto, off, PROTOCOL:MARKET, a file, or a command",
     ),
     "rest_endpoint": items(
@@ -448,7 +448,7 @@ SETTINGS: dict[str, Setting] = {
             "str | os.PathLike[str] | Sequence[str]",
             receivers.ACCEPTED,
             receivers.check_receiver,
-            receivers.parse_receiver,
+            backfill.parse_command,
             "receiver of the feed's events: a webhook, or a command",
         ),
         "tell none",
