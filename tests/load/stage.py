@@ -11,13 +11,13 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from load.size import Size, symbols_of
+from support.staged_feed import StagedFeed
 from support.venue_process import VenueProcess
 
 import shmfeed
-from shmfeed.manager import WebSocketManager
 from shmfeed.segment.mapping import place
 
 SEED = 7
@@ -28,7 +28,7 @@ _CROWD = str(Path(__file__).with_name("crowd.py"))
 _TESTS = str(Path(__file__).parents[1])
 
 
-class Stage:
+class Stage(StagedFeed):
     """One feed, its strategies and its observers: a context manager.
 
     Two more processes than the strategies wait: one for all symbols, whose closes tell
@@ -40,11 +40,7 @@ class Stage:
     """
 
     def __init__(self, name: str, size: Size, folder: Path) -> None:
-        self.name, self.size = name, size
-        self.pids: dict[str, int] = {}
-        self.stopped_pid = 0
-        self._log = folder / f"{name}.log"
-        self._venue = VenueProcess(
+        venue = VenueProcess(
             symbols=size.names,
             resolutions=size.timeframes,
             max_streams=size.streams,
@@ -52,55 +48,31 @@ class Stage:
             update_interval=size.update_every,
             history=HISTORY,
         )
-        self._manager = WebSocketManager(name)
+        super().__init__(name, venue, folder)
+        self.size = size
+        self.pids: dict[str, int] = {}
+        self.stopped_pid = 0
         self._children = contextlib.ExitStack()
         self._crowd: subprocess.Popen[str] | None = None
         self._urls: dict[str, str] = {}
-        self._feed: shmfeed.Feed | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all processes, and remove the feed."""
-        if self._feed is not None:
-            self._feed.close()
-        self._children.close()
-        try:
-            self._manager.stop()
-        finally:
-            self._venue.kill()
-            place(self.name).lock.unlink(missing_ok=True)
 
     def _start(self) -> None:
-        self._venue.start()
-        self._manager.configure(
-            feed=self.name,
+        self._start_feed(
             symbols=self.size.names,
             resolutions=list(self.size.timeframes),
-            endpoint=self._venue.url,
             max_streams=self.size.streams,
-            log_file=str(self._log),
-            stop_with_manager=True,
         )
-        self._manager.start()
-        self._feed = shmfeed.attach(self.name)
         self._wait_live()
         for command in ("metrics", "dashboard"):
             self._serve(command)
         self._hold_page()
         self._start_crowd()
-        feeder = self._feed.status()["pid"]
+        feeder = self.status()["pid"]
         assert feeder is not None
-        self.pids |= {"venue": self._venue.pid, "feeder": feeder}
+        self.pids |= {"venue": self.venue.pid, "feeder": feeder}
+
+    def _end_children(self) -> None:
+        self._children.close()
 
     def _wait_live(self) -> None:
         """Wait until each stream has its first rows."""

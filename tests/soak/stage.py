@@ -9,18 +9,16 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from soak.incidents import Load
 from soak.recovery import Recovery
 from soak.truth import SECOND, TIMEFRAME, Truth, is_final
+from support.staged_feed import StagedFeed
 from support.venue_process import VenueProcess
 
-import shmfeed
 from shmfeed.errors import ShmfeedError
-from shmfeed.manager import WebSocketManager
-from shmfeed.segment.mapping import place
 
 SEED = 7
 # Request weight of a minute, ten times Binance's: with a kill each 20 s a feed of 50
@@ -67,7 +65,7 @@ class Findings:
     clock: list[float] = field(default_factory=list)
 
 
-class Stage:
+class Stage(StagedFeed):
     """One feed under load: a context manager.
 
     Args:
@@ -78,9 +76,7 @@ class Stage:
     """
 
     def __init__(self, feed: str, load: Load, folder: Path, **settings: Any) -> None:
-        self.feed, self.load = feed, load
-        self.found = Findings()
-        self.venue = VenueProcess(
+        venue = VenueProcess(
             protocol="binance",
             symbols=load.names,
             seed=SEED,
@@ -90,59 +86,28 @@ class Stage:
             faults=load.bar_faults,
             rest_limit=REST_LIMIT,
         )
-        self.manager = WebSocketManager(feed)
+        super().__init__(feed, venue, folder)
+        self.load = load
+        self.found = Findings()
         self.readers: list[subprocess.Popen[str]] = []
         self._settings = settings
-        self._log = folder / f"{feed}.log"
         self._truth = Truth(SEED, load.bar_faults)
-        self._feed: shmfeed.Feed | None = None
         self._recovery: Recovery | None = None
         self._began = 0.0
         self._recovery_ends = 0.0
         self._troubles: set[str] = set()
         self._troubled_until = 0.0
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the readers, the feeder and the venue."""
-        if self._feed is not None:
-            self._feed.close()
-        for reader in self.readers:
-            reader.kill()
-            reader.communicate()
-        try:
-            self.manager.stop()
-        finally:
-            self.venue.kill()
-            place(self.feed).lock.unlink(missing_ok=True)
-
     def _start(self) -> None:
-        self.venue.start()
-        self.manager.configure(
-            feed=self.feed,
+        self._start_feed(
             protocol="binance",
             market_type="spot",
             symbols=self.load.names,
             resolutions=[TIMEFRAME],
-            endpoint=self.venue.url,
             rest_endpoint=self.venue.rest_url,
             history=self.load.history,
-            log_file=str(self._log),
-            stop_with_manager=True,
             **self._settings,
         )
-        self.manager.start()
-        self._feed = shmfeed.attach(self.feed)
         self.wait_well(60.0)
         for number in range(self.load.readers):
             self.readers.append(self._reader(number))
@@ -151,8 +116,13 @@ class Stage:
             assert json.loads(reader.stdout.readline() or "null") == "ready"
         self._began = time.monotonic()
 
+    def _end_children(self) -> None:
+        for reader in self.readers:
+            reader.kill()
+            reader.communicate()
+
     def _reader(self, number: int) -> subprocess.Popen[str]:
-        given = {"feed": self.feed, "symbols": self.load.names, "seed": SEED}
+        given = {"feed": self.name, "symbols": self.load.names, "seed": SEED}
         given |= {"faults": self.load.bar_faults, "chance": number}
         given["reads"] = self.load.reads
         given["longest"] = min(_LONGEST_KEPT, self.load.seconds / 3)
@@ -295,7 +265,7 @@ class Stage:
         while self.differences(until) and time.monotonic() < end:
             time.sleep(0.5)
         self.found.violations += self.differences(until, count=True)
-        self.found.audit, differing = audit(self.feed)
+        self.found.audit, differing = audit(self.name)
         self.found.violations += differing
         counts = self.venue.tell("counts")
         self.found.rest_requests = counts["rest_requests"]
