@@ -1,6 +1,7 @@
 """A segment that is made larger while its feed runs: everything is kept."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -183,35 +184,33 @@ def test_bad_capacities_change_nothing(writer, feed_name, capacity):
     assert seen(feed_name) == before
 
 
-def test_without_room_nothing_changes(writer, feed_name, monkeypatch):
+@pytest.mark.parametrize(
+    ("step", "failure", "error"),
+    [
+        (
+            "creation.reserve",
+            partial(OSError, 28, "No space left on device"),
+            SegmentFullError,
+        ),
+        ("enlarging._copy_header", KeyboardInterrupt, KeyboardInterrupt),
+    ],
+    ids=["without room", "half way"],
+)
+def test_a_failure_changes_nothing(
+    writer, feed_name, monkeypatch, step, failure, error
+):
     before = seen(feed_name)
 
     def fail(*_):
-        raise OSError(28, "No space left on device")
+        raise failure()
 
-    monkeypatch.setattr("shmfeed.segment.creation.reserve", fail)
-    with pytest.raises(SegmentFullError):
+    monkeypatch.setattr(f"shmfeed.segment.{step}", fail)
+    with pytest.raises(error):
         writer.enlarge(8)
     monkeypatch.undo()
     assert seen(feed_name) == before
     assert not place(feed_name).successor.exists()
     fill(writer.add_stream(*KEYS[3]), 1, 150)
-    writer.beat()
-    writer.enlarge(8)
-
-
-def test_a_failure_half_way_changes_nothing(writer, feed_name, monkeypatch):
-    before = seen(feed_name)
-
-    def fail(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("shmfeed.segment.enlarging._copy_header", fail)
-    with pytest.raises(KeyboardInterrupt):
-        writer.enlarge(8)
-    monkeypatch.undo()
-    assert seen(feed_name) == before
-    assert not place(feed_name).successor.exists()
     writer.beat()
     writer.enlarge(8)
 
