@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 
-from shmfeed.cli.options import add_feed_option, chosen_feed
+from shmfeed.cli.options import add_feed_option, chosen_feed, owner_of
 from shmfeed.cli.output import (
     format_duration,
     format_table,
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    where = place(chosen_feed(args))
+    where = place(chosen_feed(args), owner_of(args))
     found = find_readers(where)
     if args.json:
         readers = [_json_row(reader) for reader in found.readers]

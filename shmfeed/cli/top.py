@@ -36,7 +36,7 @@ from shmfeed.observe.top import (
     sort_streams,
     stream_keys,
 )
-from shmfeed.segment.mapping import feed_not_found, identity_at, place
+from shmfeed.segment.mapping import feed_not_found, identity_at, place_to_read
 from shmfeed.text import counted, printable
 
 _DESCRIPTION = """\
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     interval = min(3600.0, max(0.1, parse_seconds("--interval", args.interval)))
     number = None if args.n is None else parse_number("-n", args.n)
     for name in args.feed or ():
-        where = place(name)
+        where = place_to_read(name)  # the sampler's owner
         if identity_at(where.segment) is None:
             raise feed_not_found(where)
     with Sampler(args.feed) as sampler:

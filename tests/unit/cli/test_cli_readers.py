@@ -233,3 +233,13 @@ class TestMark:
 
 def own_marks():
     return find_reader_marks(mapped_files(Path(f"/proc/{os.getpid()}")))
+
+
+def test_the_feed_of_another_user(cli_writer, feed_name, capsys, monkeypatch) -> None:
+    other = os.geteuid() + 1
+    arguments = ["readers", "--feed", feed_name]
+    assert main([*arguments, "--owner", str(other)]) == 2
+    assert f"user {other} has no feed {feed_name!r}" in capsys.readouterr().err
+    monkeypatch.setenv("SHMFEED_OWNER", str(other))
+    assert main(arguments) == 2
+    assert main([*arguments, "--owner", str(os.geteuid())]) == 0

@@ -93,6 +93,15 @@ def test_no_feed_of_that_name_is_exit_2(feed_name, capsys) -> None:
     assert f"there is no feed {feed_name!r}" in capsys.readouterr().err
 
 
+def test_the_feed_of_another_user(top, monkeypatch) -> None:
+    monkeypatch.setenv("SHMFEED_OWNER", str(os.geteuid()))
+    assert top("--once")[0] == 0
+    other = os.geteuid() + 1
+    monkeypatch.setenv("SHMFEED_OWNER", str(other))
+    assert top("--once")[0] == 2
+    assert f"user {other} has no feed" in top("--once")[2]
+
+
 class Terminal:
     """`shmfeed top` on a terminal of its own."""
 
