@@ -170,6 +170,19 @@ def test_holes_and_repairs_are_drawn(
     assert tab.text("#chart-holes") == ""
 
 
+def test_a_chart_begins_without_the_bars_of_another(
+    page: Served, feed_name: str, browser: Browser
+) -> None:
+    tab = browser.tab()  # which complains of the answer 404
+    open_chart(tab, page, feed_name)
+    assert tab.js("chart.candles.data().length") == 5
+    tab.open(f"{page.url}#{feed_name}/BTCUSDT/5m")
+    tab.wait_for("document.querySelector('#chart-note').innerText !== ''")
+    assert tab.text("#chart-title") == "BTCUSDT 5m"
+    assert tab.js("chart.candles.data().length") == 0
+    tab.close()
+
+
 def test_the_keyboard(tab: Tab, feed_name: str) -> None:
     tab.wait_for(f"{ROW}.length === 2")
     tab.press("/")

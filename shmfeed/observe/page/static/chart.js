@@ -33,6 +33,7 @@ class StreamChart {
   close() {
     clearTimeout(this.timer);
     this.stream = null;
+    this.last = undefined; // the bars of another stream are no part of the next one
     if (this.chart) this.chart.remove();
     this.chart = null;
   }
