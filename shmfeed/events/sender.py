@@ -11,11 +11,15 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Self
 
 from shmfeed.bar import StreamKey
 from shmfeed.child_modules import module_command, module_environment
 from shmfeed.events.event import make_event
 from shmfeed.forks import ForkRegistry
+
+if TYPE_CHECKING:
+    from shmfeed.settings.model import Settings
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,19 @@ class EventSender:
         self._is_full = False
         self._thread = threading.Thread(
             target=self._supervise, name="shmfeed-events", daemon=True
+        )
+
+    @classmethod
+    def of(cls, settings: "Settings", *, watches: bool) -> Self | None:
+        """Return the sender that the settings ask for, None without `on_event`."""
+        if settings.on_event is None:
+            return None
+        return cls(
+            settings.feed,
+            settings.on_event,
+            watches=watches,
+            ca_file=settings.ca_file,
+            redact=settings.redact,
         )
 
     def start(self) -> None:

@@ -22,17 +22,8 @@ class FeederEvents:
 
     def __init__(self, settings: Settings) -> None:
         self._feed = settings.feed
-        self._sender: EventSender | None = None
+        self._sender = EventSender.of(settings, watches=True)
         self._killed = 0
-        if settings.on_event is None:
-            return
-        self._sender = EventSender(
-            settings.feed,
-            settings.on_event,
-            watches=True,
-            ca_file=settings.ca_file,
-            redact=settings.redact,
-        )
 
     def note_predecessor(self, *, is_alive: bool) -> None:
         """Find out if the feed's last feeder was killed, before the feed is taken.

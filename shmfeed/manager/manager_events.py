@@ -25,17 +25,10 @@ class ManagerEvents:
 
     def tell(self, event: str, text: str) -> None:
         """Tell an event."""
-        settings = self._settings()
-        if settings.on_event is None:
-            return
         if self._sender is None:
-            self._sender = EventSender(
-                settings.feed,
-                settings.on_event,
-                watches=False,
-                ca_file=settings.ca_file,
-                redact=settings.redact,
-            )
+            self._sender = EventSender.of(self._settings(), watches=False)
+            if self._sender is None:
+                return
             self._sender.start()
         self._sender.tell(event, text)
 
