@@ -1,6 +1,7 @@
 """Drop the rows of streams in ring and store, and fill them again as at a start."""
 
 import logging
+from collections.abc import Sequence
 
 from shmfeed.bar import StreamKey, floor, phase_of
 from shmfeed.core import RingReader
@@ -75,14 +76,12 @@ class StreamReset:
             shorten(", ".join(" ".join(key) for key in keys)),
         )
 
-        def finish(stored: list[int]) -> None:
+        def finish(stored: Sequence[int | None]) -> None:
             counts = zip(keys, dropped, stored, strict=True)
             pending.finish(streams=[[*key, rows, count] for key, rows, count in counts])
 
         recorder = self._store.recorder
         if recorder is None:
-            pending.finish(
-                streams=[[*k, n, None] for k, n in zip(keys, dropped, strict=True)]
-            )
+            finish([None] * len(keys))
         else:
             recorder.drop_rows(firsts, finish)
