@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -252,7 +253,8 @@ class ControlServer:
                 request = msgspec.structs.replace(request, pid=pid)
                 if request.op in HELD_OPS and self._held is not None:
                     return self._hold(self._held, connection, request)
-                if not send(connection, self._answer(request), self._idle):
+                line = _answer(request.id, partial(self._handle, request))
+                if not send(connection, line, self._idle):
                     break
             with self._lock:
                 self._idle_since[connection] = time.monotonic(), pid
@@ -272,27 +274,22 @@ class ControlServer:
             return False
 
         def encode(done: "Future[dict[str, object]]") -> tuple[bytes, bool]:
-            return self._answer(request, done.result), done.exception() is None
+            return _answer(request.id, done.result), done.exception() is None
 
         held.add(connection, request, encode)
         return True
 
-    def _answer(
-        self,
-        request: ControlRequest,
-        result: "Callable[[], dict[str, object]] | None" = None,
-    ) -> bytes:
-        try:
-            found = self._handle(request) if result is None else result()
-            return encode_answer(request.id, found)
-        except ShmfeedError as error:
-            return encode_error(request.id, error)
-        except Exception:  # noqa: BLE001  a bug in a handler must not end the server
-            _log.exception("control socket: request failed")
-            fault = ControlError(
-                "the feeder failed on this request; read the feeder's log"
-            )
-            return encode_error(request.id, fault)
+
+def _answer(request_id: int, result: Callable[[], dict[str, object]]) -> bytes:
+    """Return the line of a result, or of the error that it raises."""
+    try:
+        return encode_answer(request_id, result())
+    except ShmfeedError as error:
+        return encode_error(request_id, error)
+    except Exception:  # noqa: BLE001  a bug in a handler must not end the server
+        _log.exception("control socket: request failed")
+        fault = ControlError("the feeder failed on this request; read the feeder's log")
+        return encode_error(request_id, fault)
 
 
 def _start(thread: threading.Thread) -> bool:
