@@ -6,7 +6,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shmfeed.control.lines import LineReader, TooLongError, address, remaining, send
@@ -45,12 +45,9 @@ def ask(
         ControlError: No valid answer came within `timeout` seconds.
         BadArgumentError: The request cannot be sent, or `path` is too long.
     """
-    request_id = next(_ids)
-    line = request_line(request_id, op, fields)
-    at = address(path)
-    with _connecting(at, op, timeout) as connection:
-        answer = _exchange(connection, at, line, time.monotonic() + timeout)
-    return _decoded(answer, at, request_id)
+    connection, answer = _ask(path, op, timeout, fields)
+    connection.close()
+    return answer
 
 
 def open_claim(
@@ -60,18 +57,7 @@ def open_claim(
 
     Arguments and errors are those of `ask`.
     """
-    request_id = next(_ids)
-    line = request_line(request_id, op, fields)
-    at = address(path)
-    with _naming_errors(at, op, timeout):
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            answer = _exchange(connection, at, line, time.monotonic() + timeout)
-            _decoded(answer, at, request_id)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+    return _ask(path, op, timeout, fields)[0]
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -84,10 +70,23 @@ def is_closed(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _decoded(answer: bytes | None, at: str, request_id: int) -> dict[str, object]:
-    if answer is None:
-        raise ControlError(f"{at} closed the connection without an answer")
-    return decode_answer(answer, request_id)
+def _ask(
+    path: str | os.PathLike[str], op: str, timeout: float, fields: dict[str, object]
+) -> tuple[socket.socket, dict[str, object]]:
+    """Return the open connection of an accepted request, and the answer's fields."""
+    request_id = next(_ids)
+    line = request_line(request_id, op, fields)
+    at = address(path)
+    with ExitStack() as opened:
+        with _naming_errors(at, op, timeout):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            opened.enter_context(connection)
+            answer = _exchange(connection, at, line, time.monotonic() + timeout)
+        if answer is None:
+            raise ControlError(f"{at} closed the connection without an answer")
+        found = decode_answer(answer, request_id)
+        opened.pop_all()
+    return connection, found
 
 
 def listener_pid(path: str | os.PathLike[str], timeout: float = 0.5) -> int:
@@ -100,7 +99,10 @@ def listener_pid(path: str | os.PathLike[str], timeout: float = 0.5) -> int:
         ControlError: No process listens there, or its backlog stays full.
     """
     at = address(path)
-    with _connecting(at, "connect", timeout) as connection:
+    with (
+        _naming_errors(at, "connect", timeout),
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+    ):
         _connect(connection, at, time.monotonic() + timeout)
         return peer_pid(connection)
 
@@ -119,17 +121,8 @@ def is_listening(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def _connecting(at: str, op: str, timeout: float) -> Iterator[socket.socket]:
-    """Yield a socket; raise its errors by their names."""
-    with (
-        _naming_errors(at, op, timeout),
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
-    ):
-        yield connection
-
-
-@contextmanager
 def _naming_errors(at: str, op: str, timeout: float) -> Iterator[None]:
+    """Raise the errors of a connection's socket by their names."""
     try:
         yield
     except FileNotFoundError:

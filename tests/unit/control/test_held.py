@@ -15,7 +15,7 @@ from shmfeed.control import held, server
 from shmfeed.control.client import ask, is_closed, open_claim
 from shmfeed.control.messages import ControlError
 from shmfeed.control.server import ControlServer
-from shmfeed.errors import WebSocketSubscriptionError
+from shmfeed.errors import SegmentFullError, WebSocketSubscriptionError
 
 
 class Feeder:
@@ -24,6 +24,7 @@ class Feeder:
     def __init__(self):
         self.asked, self.ended, self.answers = [], [], []
         self.holds_back = False
+        self.refusal = WebSocketSubscriptionError("no such symbol")
 
     def handle(self, request):
         return {"op": request.op}
@@ -36,7 +37,7 @@ class Feeder:
         self.asked.append((connection, request))
         self.answers.append(answer)
         if request.symbols == ("NOSUCH",):
-            answer.set_exception(WebSocketSubscriptionError("no such symbol"))
+            answer.set_exception(self.refusal)
         elif not self.holds_back:
             answer.set_result({})
         return answer
@@ -91,6 +92,13 @@ def test_a_claim_that_is_refused_is_closed(path, feeder):
     with pytest.raises(WebSocketSubscriptionError, match="no such symbol"):
         open_claim(path, "lease", 20, symbols=["NOSUCH"], resolutions=["1m"])
     until(lambda: feeder.ended == [feeder.asked[0][0]])
+
+
+def test_a_refusal_keeps_its_class(path, feeder):
+    """An error that is an OSError too is the feeder's answer, not the socket's end."""
+    feeder.refusal = SegmentFullError("no room")
+    with pytest.raises(SegmentFullError, match="no room"):
+        open_claim(path, "lease", 20, symbols=["NOSUCH"], resolutions=["1m"])
 
 
 def test_a_client_that_goes_before_the_answer(path, feeder):
