@@ -6,7 +6,6 @@ thread waits for all of them, so that a held connection costs no thread.
 """
 
 import itertools
-import os
 import select
 import socket
 import threading
@@ -17,6 +16,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from shmfeed.control.messages import ControlRequest
+from shmfeed.control.wake_pipe import WakePipe
 
 MAX_HELD = 512
 MAX_OF_A_PROCESS = 256
@@ -34,7 +34,6 @@ _numbers = itertools.count(1)  # of all servers of this process
 
 class _Held(NamedTuple):
     connection: socket.socket
-    number: int
     pid: int
 
 
@@ -52,8 +51,8 @@ class HeldConnections:
         self._numbers: dict[int, int] = {}  # by descriptor
         self._answers: deque[tuple[int, bytes, bool]] = deque()
         self._poll = select.poll()
-        self._wake_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._poll.register(self._wake_fd, select.POLLIN)
+        self._pipe = WakePipe()
+        self._poll.register(self._pipe.fd, select.POLLIN)
         self._is_open = True
         self._thread = threading.Thread(
             target=self._run, name="control-held", daemon=True
@@ -79,46 +78,34 @@ class HeldConnections:
         connection.setblocking(False)
         with self._lock:
             number = next(_numbers)
-            self._held[number] = _Held(connection, number, request.pid)
+            self._held[number] = _Held(connection, request.pid)
             self._numbers[connection.fileno()] = number
         answer = self._handle(request, number)
 
         def answered(done: "Future[dict[str, Any]]") -> None:
             self._answers.append((number, *encode(done)))
-            self._wake()
+            self._pipe.wake()
 
         answer.add_done_callback(answered)
         with self._lock:  # only now, so that the request comes before its end
             if number in self._held:
                 self._poll.register(connection, select.POLLIN)
-        self._wake()
+        self._pipe.wake()
 
     def close(self) -> None:
         """Send the answers that are there, close all connections, end the thread."""
-        with self._lock:
-            self._is_open = False
-        self._wake()
+        self._is_open = False
+        self._pipe.wake()
         self._thread.join()
         for number in list(self._held):
             self._end(number)
-        with self._lock:
-            fds, self._write_fd = (self._wake_fd, self._write_fd), -1
-            for fd in fds:
-                if fd >= 0:
-                    os.close(fd)
-            self._wake_fd = -1
-
-    def _wake(self) -> None:
-        # Under the lock: the number of a closed pipe may be another file's.
-        with self._lock, suppress(BlockingIOError):  # a full pipe wakes as well
-            if self._write_fd >= 0:
-                os.write(self._write_fd, b"w")
+        self._pipe.close()
 
     def _run(self) -> None:
         while self._is_open or self._answers:
             for fd, _ in self._poll.poll():
-                if fd == self._wake_fd:
-                    os.read(fd, 4096)
+                if fd == self._pipe.fd:
+                    self._pipe.drain()
                 else:
                     self._end(self._numbers[fd])
             while self._answers:

@@ -17,6 +17,7 @@ from shmfeed.control.client import request_line
 from shmfeed.control.lines import address, send
 from shmfeed.control.messages import ANSWER_LIMIT, ControlError, decode_answer
 from shmfeed.control.peer import peer_uid
+from shmfeed.control.wake_pipe import WakePipe
 from shmfeed.errors import (
     FeedNotFoundError,
     ShmfeedError,
@@ -210,14 +211,14 @@ class LeaseKeeper:
         self._lock = threading.RLock()
         self._claims: list[LeaseClaim] = []
         self._thread: threading.Thread | None = None
-        self._pipe: tuple[int, int] | None = None
+        self._pipe: WakePipe | None = None
 
     def add(self, claim: LeaseClaim) -> None:
         """Ask for a lease, and keep it until `drop`."""
         with self._lock:
             self._claims.append(claim)
             if self._pipe is None:
-                self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+                self._pipe = WakePipe()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="shmfeed-leases", daemon=True
@@ -233,8 +234,7 @@ class LeaseKeeper:
 
     def _wake(self) -> None:
         if self._pipe is not None:
-            with suppress(BlockingIOError):  # a full pipe wakes as well
-                os.write(self._pipe[1], b"w")
+            self._pipe.wake()
 
     def _run(self) -> None:
         while True:
@@ -245,8 +245,8 @@ class LeaseKeeper:
                 if not self._claims or self._pipe is None:
                     self._end()
                     return
-                claims, wake_fd = list(self._claims), self._pipe[0]
-            ready = _wait(claims, wake_fd)
+                claims, pipe = list(self._claims), self._pipe
+            ready = _wait(claims, pipe)
             now = time.monotonic()
             for claim in claims:
                 try:
@@ -258,8 +258,8 @@ class LeaseKeeper:
 
     def _end(self) -> None:
         pipe, self._pipe, self._thread = self._pipe, None, None
-        for fd in pipe or ():
-            os.close(fd)
+        if pipe is not None:
+            pipe.close()
 
     def _disown(self) -> None:
         claims, pipe = self._claims, self._pipe
@@ -267,14 +267,14 @@ class LeaseKeeper:
         for claim in claims:
             claim.is_over = True
             claim.close()
-        for fd in pipe or ():
-            os.close(fd)
+        if pipe is not None:
+            pipe.disown()
 
 
-def _wait(claims: list[LeaseClaim], wake_fd: int) -> set[LeaseClaim]:
+def _wait(claims: list[LeaseClaim], pipe: WakePipe) -> set[LeaseClaim]:
     """Wait until a claim has something to do; return those that are readable."""
     poll = select.poll()
-    poll.register(wake_fd, select.POLLIN)
+    poll.register(pipe.fd, select.POLLIN)
     by_fd: dict[int, LeaseClaim] = {}
     due = None
     for claim in claims:
@@ -288,9 +288,8 @@ def _wait(claims: list[LeaseClaim], wake_fd: int) -> set[LeaseClaim]:
     found = poll.poll(None if left is None else left + 1)
     ready = set()
     for fd, _ in found:
-        if fd == wake_fd:
-            with suppress(BlockingIOError):
-                os.read(fd, _PIECE)
+        if fd == pipe.fd:
+            pipe.drain()
         else:
             ready.add(by_fd[fd])
     return ready

@@ -1,8 +1,6 @@
 """Requests of managers, on their way from the control threads to the main loop."""
 
-import os
 import queue
-import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -10,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from shmfeed.control.messages import VERSION, ControlRequest
+from shmfeed.control.wake_pipe import WakePipe
 from shmfeed.errors import (
     BadArgumentError,
     ShmfeedError,
@@ -61,10 +60,8 @@ class RequestQueue:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[PendingRequest] = queue.SimpleQueue()
-        self.wake_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # Guards the pipe: once it is closed its number may be another file's. A signal
-        # handler may interrupt the thread that holds it.
-        self._pipe_lock = threading.RLock()
+        self._pipe = WakePipe()
+        self.wake_fd = self._pipe.fd
         self._is_open = True
 
     def ask(self, request: ControlRequest) -> dict[str, Any]:
@@ -107,10 +104,7 @@ class RequestQueue:
 
         After `close` it does nothing.
         """
-        with self._pipe_lock:
-            if self._write_fd >= 0:
-                with suppress(BlockingIOError):  # a full pipe wakes the loop as well
-                    os.write(self._write_fd, b"w")
+        self._pipe.wake()
 
     def drain(self) -> Iterable[PendingRequest]:
         """Return an iterator over the requests that are there now.
@@ -128,10 +122,7 @@ class RequestQueue:
 
     def close(self) -> None:
         """Close the pipe. Other threads and signal handlers may still call `wake`."""
-        with self._pipe_lock:
-            fds, self._write_fd = (self.wake_fd, self._write_fd), -1
-            for fd in fds:
-                os.close(fd)
+        self._pipe.close()
 
     def _first(self, count: int) -> Iterator[PendingRequest]:
         with suppress(queue.Empty):
