@@ -27,7 +27,6 @@ class AheadBars:
 
     Attributes:
         clock: The venue's clock.
-        last_error: The last message about the clock, "" before the first.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class AheadBars:
         wall: Callable[[], int],
     ) -> None:
         self.clock = clock
-        self.last_error = ""
+        self._said = ""
         self._writer = writer
         self._rows = rows
         self._streams = streams
@@ -49,6 +48,11 @@ class AheadBars:
         self._epoch = clock.epoch  # of the clock that rows were judged by
         self._kept: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
         self._is_lag_said = False  # of this host's clock, as far as bars tell it
+
+    def take_said(self) -> str:
+        """Return the newest text about the clock since the last call, else ""."""
+        said, self._said = self._said, ""
+        return said
 
     def forget_others(self) -> None:
         """Drop the bars of streams that are not carried any more."""
@@ -109,7 +113,7 @@ class AheadBars:
             rows = stream.ring.reader.snapshot(self._writer.geometry.history)
             said = cut_future(self._writer, key, latest, venue_now)
             if said is not None:
-                self.last_error = said
+                self._said = said
                 for number in np.flatnonzero(rows.open_time > latest).tolist():
                     self._rows.record(stream, rows.bar(number), "cut", now)
                 stream.ledger = self._ledger_of(stream.ring)
@@ -140,5 +144,5 @@ class AheadBars:
         said, by_bars = self.clock.describe_error(), self.clock.source == "bars"
         if said and not (by_bars and self._is_lag_said):  # a history makes many leaps
             self._is_lag_said = by_bars
-            self.last_error = said
+            self._said = said
             log.warning(said)

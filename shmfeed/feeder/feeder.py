@@ -366,7 +366,8 @@ class Feeder:
             self._intake.tick(taken)
             self._latency.tick(taken)
             errors = self._intake.last_error, self._store.last_error
-            self._events.tell_all(self._status.tell_new(*errors))
+            new = self._status.tell_new(*errors)
+            self._events.tell_all(new, self._intake.clock_error)
             self._attend_history(taken)
             if self._mute.is_due(now):
                 quiet = self._history.quiet

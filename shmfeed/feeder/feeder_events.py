@@ -10,7 +10,6 @@ from typing import Self
 from shmfeed.bar import StreamKey
 from shmfeed.events.deaths import killed_writer
 from shmfeed.events.sender import EventSender
-from shmfeed.feeder.intake import NO_NUMBERS
 from shmfeed.settings.model import Settings
 
 
@@ -45,12 +44,15 @@ class FeederEvents:
         if self._sender is not None:
             self._sender.close()
 
-    def tell_all(self, errors: Mapping[str, str]) -> None:
-        """Tell new errors of the data and of the store."""
+    def tell_all(self, errors: Mapping[str, str], clock_error: str) -> None:
+        """Tell new errors of the store, and one of the data if it is `clock_error`.
+
+        Other errors of the data, such as a venue's message, are no event.
+        """
         for kind, text in errors.items():
             if kind == "store":
                 self.tell("store", text)
-            elif text != NO_NUMBERS:
+            elif text == clock_error:
                 self.tell("clock", text)
 
     def tell(self, event: str, text: str, streams: Sequence[StreamKey] = ()) -> None:

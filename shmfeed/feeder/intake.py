@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 COUNT_SECONDS = 0.25  # streams' counters are written that often
-NO_NUMBERS = (
+_NO_NUMBERS = (
     "the venue's sequence numbers count neither over a connection nor by stream: lost"
     " messages are not noticed"
 )
@@ -50,6 +50,7 @@ class Intake:
 
     Attributes:
         last_error: The last message about the data, "" before the first.
+        clock_error: The last one of them that a wrong clock may have caused.
         missing: The missing bars that the log has not named yet.
         clock: The estimate of the venue's clock.
     """
@@ -81,7 +82,7 @@ class Intake:
         or mute. `fill` may put older rows into the ring of each stream that is added.
         `clock` is this host's boot clock and wall clock of a playback, in seconds UTC.
         """
-        self.last_error = ""
+        self.last_error = self.clock_error = ""
         self._writer = writer
         self._reasons = Reasons(writer) if reasons is None else reasons
         self._fill = fill
@@ -138,7 +139,7 @@ class Intake:
         self._spelled.replace(self._streams)
         if self.clock.is_confirmed:
             self._ahead.cut_future(self._now())
-            self._say(self._ahead.last_error)
+            self._say(self._ahead.take_said())
 
     def segment_replaced(self) -> None:
         """Write to the rings of the segment that the writer has made larger."""
@@ -428,8 +429,8 @@ class Intake:
         if check.breaks:
             self._take_breaks(connection, line)
         if was_learning and check.mode == "off":
-            self.last_error = NO_NUMBERS
-            log.warning(NO_NUMBERS)
+            self.last_error = _NO_NUMBERS
+            log.warning(_NO_NUMBERS)
         if verdict == FRESH or stream is None:
             return stream
         if verdict == OLDER and event.closed and stream.ledger.may_end(event.open_time):
@@ -490,10 +491,10 @@ class Intake:
             self._reasons.clear(stream.key, "muted")
 
     def _say(self, text: str) -> None:
-        self.last_error = text or self.last_error
+        if text:
+            self.last_error = self.clock_error = text
 
     def _finish(self, now: float) -> None:
         self._ahead.judge(now)
-        if self._ahead.last_error:
-            self.last_error, self._ahead.last_error = self._ahead.last_error, ""
+        self._say(self._ahead.take_said())
         self._say(self._rows.finish(now))

@@ -15,6 +15,7 @@ from support.waiting import until
 import shmfeed
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
 from shmfeed.events.sender import EventSender
+from shmfeed.feeder.feeder_events import FeederEvents
 from shmfeed.manager.lifecycle import FeederLifecycle
 from shmfeed.manager.restart_policy import MAX_FAILURES
 from shmfeed.settings.loading import load
@@ -158,6 +159,17 @@ def test_what_waits_at_the_end_is_told(feed_name, webhook) -> None:
     sender.close()
     assert webhook.next()["message"] == "last words"
     until(lambda: not sender._thread.is_alive(), what="the end of its thread")
+
+
+def test_of_the_errors_of_the_data_those_of_a_clock_are_told(feed_name, webhook):
+    said = "this host's clock is ahead"
+    with FeederEvents(Settings(feed=feed_name, on_event=webhook.url)) as events:
+        events.tell_all({"data": "venue reported an error"}, "")
+        events.tell_all({"data": "venue reported another one"}, "an earlier one")
+        events.tell_all({"data": said}, said)
+        event = webhook.next()
+    assert (event["event"], event["message"]) == ("clock", said)
+    assert "times" not in event
 
 
 class TestManagers:

@@ -121,6 +121,7 @@ def test_one_bar_from_the_future_silences_no_stream(bench, how, ahead, closed, c
     assert bench.count("malformed") == 1
     assert "begins too far ahead of the venue's clock" in caplog.text
     assert "ahead" in bench.intake.last_error
+    assert "ahead" in bench.intake.clock_error
 
 
 def test_the_time_of_a_future_bar_does_not_move_the_clock(bench):
@@ -449,6 +450,12 @@ def test_messages_that_are_dropped_come_before_silence(bench, monkeypatch):
     assert said[-1][1] == "dropped"
     bench.take(Refused("8", "still not available", KEY[0]))
     assert len(said) == 2
+
+
+def test_what_the_venue_says_is_no_error_of_a_clock(bench):
+    bench.take(bar(0, closed=False), Refused(None, "slow down"))
+    assert "slow down" in bench.intake.last_error
+    assert bench.intake.clock_error == ""
 
 
 def test_an_error_that_is_repeated_is_read_once(bench, monkeypatch):
