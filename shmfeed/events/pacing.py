@@ -19,8 +19,7 @@ class _Kind:
         if self.waiting is not None:
             self.waiting = self.waiting.join(event)
             return
-        self._left = min(BURST, self._left + (now - self._at) / EVERY_SECONDS)
-        self._at = now
+        self._refill(now)
         rest = max(0.0, 1.0 - self._left) * EVERY_SECONDS
         self.waiting, self.since = event, now
         self.due = now + max(GATHER_SECONDS, rest)
@@ -29,9 +28,13 @@ class _Kind:
         if self.waiting is None or now < self.due:
             return None
         event, self.waiting = self.waiting, None
-        self._left = min(BURST, self._left + (now - self._at) / EVERY_SECONDS) - 1
-        self._at = now
+        self._refill(now)
+        self._left -= 1
         return event
+
+    def _refill(self, now: float) -> None:
+        self._left = min(BURST, self._left + (now - self._at) / EVERY_SECONDS)
+        self._at = now
 
 
 class Pace:
