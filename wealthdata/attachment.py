@@ -29,21 +29,21 @@ from wealthdata.stand_ins import segment_of, stand_ins
 # The errors of a feed that has lost the stream, its market or its shared memory.
 FEED_ERRORS = StreamNotFoundError, FeedChangedError, SegmentError
 
+_Chosen = tuple[int, str | None, int | None]  # number of the binding, expect, owner
+
 
 class AttachedFeed:
     """An attached feed, with its rings.
 
-    `number` counts the times that the process has bound the feed again.
+    `number` counts the times that the process has bound the feed again. `chosen` are
+    the choices that it was attached for; with others it is attached again.
     """
 
-    def __init__(
-        self, binding: Binding, number: int, expect: str | None, owner: int | None
-    ) -> None:
+    def __init__(self, binding: Binding, chosen: _Chosen) -> None:
         """Attach. Raise FeedNotFoundError, or FeedChangedError as `check` does."""
         self.name = binding.name
-        self.number = number
-        self.expect = expect
-        self.owner = owner
+        self.chosen = chosen
+        self.number, expect, owner = chosen
         is_replay = stand_ins() is not None  # of this user
         # No reference to this object: a cycle would keep a segment that is let go.
         self._feed = attach_accepted(
@@ -67,11 +67,6 @@ class AttachedFeed:
             self._feeder = feeder
             forget_queries()
         return feeder
-
-    @property
-    def chosen(self) -> tuple[object, ...]:
-        """The choices that it was attached for; with others it is attached again."""
-        return self.number, self.expect, self.owner
 
     @property
     def mark(self) -> int:
@@ -135,15 +130,14 @@ def attached_feed(named: str | None = None) -> AttachedFeed | None:
     name = _select(choices, named)
     if name is None:
         return None
-    number, expect = choices.bindings.get(name, 0), choices.expect
-    attached, owner = _attached.get(name), choices.owner
-    wanted = number, expect, owner
+    number, attached = choices.bindings.get(name, 0), _attached.get(name)
+    wanted = number, choices.expect, choices.owner
     if attached is None or attached.chosen != wanted:
         _forget_bindings(name, number)
         binding = _bindings.setdefault((name, number), Binding(name))
         try:
             # The segment stays in use meanwhile, and with it the rows set aside.
-            made = AttachedFeed(binding, number, expect, owner)
+            made = AttachedFeed(binding, wanted)
         except (FeedNotFoundError, UnsupportedPlatformError):
             return None
         attached = _attached.setdefault(name, made)
