@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from conformance.given_feed import GivenFeed, Key
+from conformance.given_feed import GivenFeed, Key, key_of
 from conformance.market import FormingBar, GivenBar
 
 PACE = Path(__file__).parent / "paced_strategy.py"
@@ -61,7 +61,7 @@ def _begin(feed: GivenFeed, bars: Sequence[GivenBar]) -> None:
     """Let the first bar of each stream be under way."""
     first: dict[Key, GivenBar] = {}
     for bar in bars:
-        first.setdefault((bar.symbol, bar.timeframe), bar)
+        first.setdefault(key_of(bar), bar)
     for bar in first.values():
         feed.set_forming([FormingBar(bar.open_time, bar)], bar.open_time)
     feed.set_time(min(bar.open_time for bar in first.values()) - BEFORE)
@@ -69,7 +69,7 @@ def _begin(feed: GivenFeed, bars: Sequence[GivenBar]) -> None:
 
 def _close(feed: GivenFeed, bars: Sequence[GivenBar], keys: Sequence[Key]) -> bool:
     """Write the bars of one close time. Return True if one is of these streams."""
-    closed = {(bar.symbol, bar.timeframe) for bar in bars}
+    closed = set(map(key_of, bars))
     if closed.isdisjoint(keys):
         feed.append(bars)
         return False

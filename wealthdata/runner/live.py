@@ -32,7 +32,7 @@ from wealthdata.handed import StreamId, current_record
 from wealthdata.runner.report import tell, tell_shortages
 from wealthdata.runner.step_assembly import StepAssembly, ignore_behind
 from wealthdata.runner.steps import Event, RunRequest, Step
-from wealthdata.securities import check_securities
+from wealthdata.securities import Security, check_securities
 from wealthdata.stream_source import NEVER
 
 _TOLD_SECONDS = 60.0  # between two lines about late bars of one stream
@@ -142,32 +142,32 @@ class LiveMode:
                 )
         tell_shortages(self._streams.values())
 
+    def _wanted(self) -> Iterator[tuple[str, Security, Timeframe]]:
+        """Yield each stream of the run, with the feed that it is read from now."""
+        for each in self._securities:
+            feed = selected_feed(each.feed or self._request.feed) or ""
+            for timeframe in self._request.timeframes:
+                yield feed, each, timeframe
+
     def _find_streams(self) -> dict[tuple[str, Timeframe], AwaitedStream]:
         return {
-            (each.written, timeframe): AwaitedStream(
-                selected_feed(each.feed or self._request.feed) or "",
-                each.symbol,
-                timeframe,
-            )
-            for each in self._securities
-            for timeframe in self._request.timeframes
+            (each.written, timeframe): AwaitedStream(feed, each.symbol, timeframe)
+            for feed, each, timeframe in self._wanted()
         }
 
     def _follow_from_start(self) -> None:
         """Let `follow` begin with what has closed since the run began."""
         record = current_record()
-        for each in self._securities:
-            for timeframe in self._request.timeframes:
-                feed = selected_feed(each.feed or self._request.feed) or ""
-                stream = FollowedStream(feed, each, timeframe)
-                if stream.id in record.followed:
-                    continue  # by the strategy
-                newest = self._newest.get(stream.id)
-                if newest is not None and stream.id not in record.handed:
-                    record.hand_over(stream.id, newest, turned_back=False)
-                stream.find(attached_feed(feed))
-                stream.begin(record, self._venue_start)
-                stream.release()
+        for feed, each, timeframe in self._wanted():
+            stream = FollowedStream(feed, each, timeframe)
+            if stream.id in record.followed:
+                continue  # by the strategy
+            newest = self._newest.get(stream.id)
+            if newest is not None and stream.id not in record.handed:
+                record.hand_over(stream.id, newest, turned_back=False)
+            stream.find(attached_feed(feed))
+            stream.begin(record, self._venue_start)
+            stream.release()
 
     @staticmethod
     def _is_dead(stream: AwaitedStream) -> bool:
