@@ -11,6 +11,7 @@ from shmfeed.cli.output import format_time, print_notice, print_output
 from shmfeed.cli.progress import ProgressLine, progress_bar
 from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
+from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError
 from shmfeed.feeder.feed_history import ShowWarmup
 from shmfeed.feeder.feeder import Feeder
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         print_output(format_check(found))
         return 0 if found.is_good else FAILED
 
+    check_feeder_platform()
     signals = FeederSignals(args.unlink)
 
     def make(beside: Streams | None = None) -> Feeder:

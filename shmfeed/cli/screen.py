@@ -20,7 +20,9 @@ except ImportError:  # a system without terminals: there are no keys
 # The other screen, no cursor, no wrapping of long lines; and all of it back.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = tuple(  # not every platform has both
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 _ARROWS = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b[5~": "page up"}
 _ARROWS |= {b"\x1b[6~": "page down"}
 

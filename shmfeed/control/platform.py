@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 
 from shmfeed.errors import UnsupportedPlatformError
@@ -10,6 +11,7 @@ from shmfeed.segment.platform import absent
 _NEEDED = (
     (os, ("O_CLOEXEC", "O_NONBLOCK", "fchmod", "pipe2", "set_blocking")),
     (select, ("poll",)),
+    (signal, ("SIGHUP", "pthread_sigmask")),
     (socket, ("AF_UNIX", "SO_PEERCRED")),
 )
 
@@ -17,7 +19,8 @@ _NEEDED = (
 def check_feeder_platform() -> None:
     """Raise UnsupportedPlatformError, naming what is missing, if no feeder can run.
 
-    A feeder calls this, and so does a manager before it launches one.
+    A feeder calls this, so does `run` before it handles signals, and a manager before
+    it launches a feeder.
     """
     missing = absent(_NEEDED)
     if missing:

@@ -13,8 +13,13 @@ CASES = {name: [name] for name in reduced_platform.PARTS} | {
     "all": [*reduced_platform.PARTS]
 }
 # A live feed does not need these; a feeder and its manager need more.
-NOT_NEEDED = {"resource", "users", "terminal", "register_at_fork", "fork", "signals"}
-FEEDERS_NEED = {"pipe2": "os.pipe2", "poll": "select.poll", "unix sockets": "AF_UNIX"}
+NOT_NEEDED = {"resource", "users", "terminal", "register_at_fork", "fork"}
+FEEDERS_NEED = {
+    "pipe2": "os.pipe2",
+    "poll": "select.poll",
+    "unix sockets": "AF_UNIX",
+    "signals": "signal.SIGHUP",
+}
 REASONS = {
     "fcntl": "fcntl",
     "posixshmem": "_posixshmem",
@@ -98,7 +103,8 @@ def commands():
     answers = {}
     run = ["run", "--symbols", "A", "--resolutions", "1h", "--feed", feed,
            "--endpoint", "wss://127.0.0.1:1/x"]
-    for words in (["--help"], ["status", "--feed", feed], run, ["simulate", "--help"]):
+    status, top = ["status", "--feed", feed], ["top", "--feed", feed]
+    for words in (["--help"], status, top, run, ["simulate", "--help"]):
         if words is run and not wants["manager"]:
             continue
         out, err = io.StringIO(), io.StringIO()
@@ -216,7 +222,7 @@ def test_commands_refuse_in_one_line(answers, case):
     assert commands["--help"][0] == ["SystemExit", "0"]
     assert "status" in commands["--help"][1]
     assert commands["simulate --help"][0] == ["SystemExit", "0"]
-    refusals = {"status": commands["status"]}
+    refusals = {name: commands[name] for name in ("status", "top")}
     if feeders_reasons(case):
         refusals["run"] = commands["run"]
     for name, (code, out, err) in refusals.items():
