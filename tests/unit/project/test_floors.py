@@ -70,6 +70,13 @@ ROOMS = {
         "ground layout memory ring segment",
         "reading half",
     ),
+    # The publisher reads the feed; a follower's feeder uses the rest as its source.
+    "relay": room(
+        6,
+        "relay relay.*",
+        "ground layout settings memory ring segment control wire",
+        "reading half",
+    ),
     "feeder": room(7, "feeder.*"),
     "manager": room(
         8,
