@@ -25,6 +25,9 @@ SEED = int(os.environ.get("TEST_SEED", "20260101"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would each child of it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # So does nohup with SIGHUP. A child does not inherit a handler: it has the default.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 os.environ[census.MARK] = str(os.getpid())  # each descendant inherits it
 
