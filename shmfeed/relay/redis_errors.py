@@ -1,0 +1,119 @@
+"""Errors of Redis and of the way to it, in words for the operator.
+
+Of a connection's failures some pass by themselves (EngineAwayError), and some need a
+change of settings, rights or data (EngineRefusedError). The code of an answer decides,
+wherever it stands: some servers put the answer of a command behind the words of the
+script that ran it.
+"""
+
+import re
+import socket
+import ssl
+
+from shmfeed.relay.engine import EngineAwayError, EngineRefusedError
+from shmfeed.text import one_line
+
+# Answers that pass: the code, and what it means.
+_PASSING = {
+    "OOM": "its memory is full and nothing of the flush was written: raise maxmemory,"
+    " or give it less to hold",
+    "READONLY": "it is a replica and takes no writes; its name is resolved again at the"
+    " next attempt",
+    "LOADING": "it is loading its data",
+    "MISCONF": "it refuses writes because it cannot save to its disk: repair the disk,"
+    " or set stop-writes-on-bgsave-error no",
+    "BUSY": "a script of another client has kept it busy for seconds",
+    "CLUSTERDOWN": "its cluster is down",
+    "MASTERDOWN": "it is a replica that has lost its master",
+    "TRYAGAIN": "its cluster is moving keys",
+    "NOREPLICAS": "it has fewer replicas than min-replicas-to-write asks for",
+    "UNBLOCKED": "it ended a wait because its role has changed",
+}
+# Answers that stay: the code, and what to do.
+_LASTING = {
+    "NOAUTH": "it asks for a password: set SHMFEED_REDIS_PASSWORD or"
+    " redis_password_file",
+    "WRONGPASS": "it refuses the password, or the user does not exist or is off",
+    "NOPERM": "its ACL lacks a right for this user",
+    "WRONGTYPE": "a key of this feed's name holds something that shmfeed did not write:"
+    " delete it, or publish under another name",
+    "CROSSSLOT": "it is a cluster that spreads the keys of one feed",
+    "DENIED": "it is in protected mode and takes no client of another host: set a"
+    " password on the server",
+}
+_CODES = re.compile(rf"(?:^|[\s:-])({'|'.join([*_PASSING, *_LASTING])})(?=\s)")
+# Answers without a code of their own: a part of the text, the code that it stands for.
+_WORDS = {
+    "without any password configured": "it knows no password: unset"
+    " SHMFEED_REDIS_PASSWORD and redis_password_file",
+    "but no password is set": "it knows no password: unset SHMFEED_REDIS_PASSWORD and"
+    " redis_password_file",
+    "invalid password": _LASTING["WRONGPASS"],
+    "DB index": "it has no database of this number",
+    "SELECT is not allowed": "a cluster has database 0 alone",
+    "can't run this command": _LASTING["NOPERM"],
+    "unknown command": "it lacks a command, by its age or by its provider's choice",
+    "Unknown Redis command": "it lacks a command, by its age or by its provider's"
+    " choice",
+}
+_MOST_CLIENTS = "max number of clients"
+
+
+def explain_answer(
+    error: Exception, code: str, command: str, server: str
+) -> EngineAwayError | EngineRefusedError:
+    """Return the error for an answer that is an error.
+
+    Args:
+        error: As redis-py raised it, without the code in its text.
+        code: The code that redis-py took from the text, "" if it left it there.
+        command: The command that was answered.
+        server: The server as host:port/db.
+    """
+    text = one_line(f"{code} {error}".strip())
+    found = _CODES.search(text)
+    if found is not None and found[1] in _PASSING:
+        return EngineAwayError(f"Redis {server}: {_PASSING[found[1]]} ({text})")
+    meaning = _LASTING[found[1]] if found is not None else _meaning_of(text)
+    if meaning:
+        return EngineRefusedError(
+            f"Redis {server} refuses {command}: {meaning} ({text})"
+        )
+    if _MOST_CLIENTS in text:
+        return EngineAwayError(f"Redis {server}: it has too many clients ({text})")
+    return EngineAwayError(f"Redis {server} answers {command} with an error: {text}")
+
+
+def _meaning_of(text: str) -> str:
+    return next((meaning for part, meaning in _WORDS.items() if part in text), "")
+
+
+def explain_failure(
+    error: BaseException, server: str
+) -> EngineAwayError | EngineRefusedError:
+    """Return the error for a connection that could not be made, or was lost."""
+    cause = _cause_of(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return EngineRefusedError(
+            f"Redis {server}: its certificate is refused: {cause.verify_message}"
+        )
+    if isinstance(cause, ssl.SSLError):
+        reason = (cause.reason or "failed").replace("_", " ").lower()
+        return EngineAwayError(f"Redis {server}: TLS: {reason}")
+    if isinstance(cause, socket.gaierror):
+        return EngineAwayError(f"Redis {server}: no such host: {cause.strerror}")
+    if isinstance(cause, TimeoutError):
+        return EngineAwayError(f"Redis {server} gave no answer in time")
+    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    text = text[:1].lower() + text[1:]
+    return EngineAwayError(f"Redis {server}: {one_line(text.rstrip('.'))}")
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """Return the error of the socket behind those of redis-py."""
+    seen = error
+    while True:
+        inner = seen.__cause__ or seen.__context__
+        if not isinstance(inner, OSError):
+            return seen
+        seen = inner
