@@ -111,6 +111,28 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[Any]:
+    """Return a `RedisServer` of this test alone; skip where none is installed."""
+    from support.redis_server import RedisServer, missing
+
+    if reason := missing():
+        pytest.skip(reason)
+    server = RedisServer(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def engines(redis_server: Any) -> Iterator[Any]:
+    """Return an `Engines` of a server of this test alone."""
+    from support.redis_engines import Engines
+
+    made = Engines(redis_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """Return the test's own number, the same in every run with one TEST_SEED."""
     return SEED + zlib.crc32(request.node.nodeid.encode())

@@ -19,6 +19,10 @@ from shmfeed.bar import StreamKey
 from shmfeed.errors import WebSocketConnectionError
 from shmfeed.relay.flush import Catalog, Flush, Head, RowsOfStreams, StreamMarks
 
+LEADER_SECONDS = 3.0  # a leader that does not renew its leadership loses it
+MEMBER_SECONDS = 3.0
+REQUEST_SECONDS = 10.0
+
 
 class EngineAwayError(WebSocketConnectionError):
     """The engine cannot be reached now, or is not ready to answer."""

@@ -5,14 +5,15 @@ again: its caller alone knows whether a command may run twice. Each wait has a l
 connection whose answer is not certain is dropped, and the next call opens another one.
 """
 
+import re
 import ssl
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from shmfeed.relay.engine import EngineRefusedError
-from shmfeed.relay.redis_errors import explain_answer, explain_failure
-from shmfeed.text import one_line
-from shmfeed.wire.boot_clock import boot_seconds
+from shmfeed.relay.redis_errors import explain
+from shmfeed.relay.script import Script
 
 if TYPE_CHECKING:  # the package is of the extra `redis`
     import redis
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # the package is of the extra `redis`
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0  # longer than any wait that a command asks for
 _LEAST_VERSION = (6, 2)
+_FACT = re.compile(rb"^(redis_version|run_id):(\S+)", re.MULTILINE)
 
 
 class RedisTarget(NamedTuple):
@@ -50,3 +52,158 @@ class RedisTarget(NamedTuple):
             f"RedisTarget(host={self.host!r}, port={self.port}, db={self.db},"
             f" user={self.user!r}, password={password}, tls={self.tls is not None})"
         )
+
+
+class RedisConnection:
+    """A connection that is opened when it is needed.
+
+    Each call raises EngineAwayError or EngineRefusedError.
+
+    Attributes:
+        target: The server.
+        run_id: The run of the server that the connection leads to, "" if it does not
+            tell. A server that was started again, or took over, has another one.
+    """
+
+    def __init__(self, target: RedisTarget) -> None:
+        self.target = target
+        self.run_id = ""
+        self._connection: redis.Connection | None = None
+        self._moved: tuple[str, int] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True if the last call left a connection."""
+        return self._connection is not None
+
+    def open(self) -> None:
+        """Open the connection, unless it is open."""
+        if self._connection is None:
+            self._attempt("CONNECT", self._connect)
+
+    def call(self, *command: bytes | str | float) -> Any:
+        """Return the answer to a command."""
+        return self.calls([command])[0]
+
+    def calls(self, commands: Sequence[Sequence[bytes | str | float]]) -> list[Any]:
+        """Return the answers to commands that are sent together."""
+        name = str(commands[0][0])
+        self.open()
+        try:
+            return self._attempt(name, lambda: self._exchange(commands))
+        except _MovedError:
+            self.open()
+            return self._attempt(name, lambda: self._exchange(commands))
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def run(
+        self, script: Script, keys: Sequence[str], *arguments: bytes | str | float
+    ) -> Any:
+        """Return the answer of a script, loading it if the server lost it."""
+        rest = (len(keys), *keys, *arguments)
+        try:
+            return self.call("EVALSHA", script.sha, *rest)
+        except _NoScriptError:
+            return self.call("EVAL", script.text, *rest)
+
+    def _attempt(self, name: str, act: Callable[[], Any]) -> Any:
+        errors = _redis().exceptions
+        try:
+            return act()
+        except errors.NoScriptError as error:
+            raise _NoScriptError from error
+        except errors.MovedError as error:
+            self.close()
+            if self._moved is not None:
+                raise explain(error, name, str(self.target)) from error
+            self._moved = (error.host or self.target.host, error.port)
+            raise _MovedError from error
+        except (errors.RedisError, OSError) as error:
+            self.close()
+            self._moved = None
+            raise explain(error, name, str(self.target)) from error
+
+    def _exchange(self, commands: Sequence[Sequence[bytes | str | float]]) -> list[Any]:
+        connection = cast("redis.Connection", self._connection)
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [connection.read_response(disable_decoding=True) for _ in commands]
+
+    def _connect(self) -> None:
+        connection = _new_connection(self.target, self._moved)
+        self._connection = connection
+        connection.connect()
+        self.run_id = self._check_server(connection)
+
+    def _check_server(self, connection: "redis.Connection") -> str:
+        """Return the server's run. Raise EngineRefusedError if it is too old."""
+        try:
+            connection.send_command("INFO", "server")
+            facts = dict(_FACT.findall(connection.read_response(disable_decoding=True)))
+        except (
+            _redis().exceptions.NoPermissionError
+        ):  # some providers keep it for themselves
+            return ""
+        version = facts.get(b"redis_version", b"").decode()
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers and numbers < _LEAST_VERSION:
+            self.close()
+            raise EngineRefusedError(
+                f"Redis {self.target} is version {version}; the relay needs Redis 6.2"
+                " or later, or Valkey"
+            )
+        return str(facts.get(b"run_id", b"").decode())
+
+
+class _MovedError(Exception):
+    """Another node of the cluster has the feed's keys."""
+
+
+class _NoScriptError(Exception):
+    """The server was started again since it was given the script, or forgot it."""
+
+
+def _redis() -> ModuleType:
+    """Return the package redis, which is of an extra."""
+    try:
+        import redis  # noqa: PLC0415 # as above
+    except ImportError:
+        raise EngineRefusedError(
+            "the relay needs the packages redis and hiredis: pip install redis hiredis"
+        ) from None
+    return redis
+
+
+def _new_connection(
+    target: RedisTarget, moved: tuple[str, int] | None
+) -> "redis.Connection":
+    base: type[redis.Connection] = _redis().Connection
+
+    class Connection(base):  # type: ignore[misc,valid-type]
+        """A connection whose TLS is that of the target's context."""
+
+        def _connect(self) -> Any:
+            sock = super()._connect()
+            if target.tls is None:
+                return sock
+            try:
+                return target.tls.wrap_socket(sock, server_hostname=target.host)
+            except BaseException:
+                sock.close()
+                raise
+
+    host, port = moved or (target.host, target.port)
+    return Connection(
+        host,
+        port,
+        db=target.db,
+        username=target.user or None,
+        password=target.password or None,
+        socket_timeout=REPLY_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        protocol=2,
+    )

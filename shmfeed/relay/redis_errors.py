@@ -13,6 +13,11 @@ import ssl
 from shmfeed.relay.engine import EngineAwayError, EngineRefusedError
 from shmfeed.text import one_line
 
+
+class ConnectionDroppedError(EngineAwayError):
+    """The connection ended: the last command may have been run, or not."""
+
+
 # Answers that pass: the code, and what it means.
 _PASSING = {
     "OOM": "its memory is full and nothing of the flush was written: raise maxmemory,"
@@ -41,14 +46,26 @@ _LASTING = {
     "DENIED": "it is in protected mode and takes no client of another host: set a"
     " password on the server",
 }
+# redis-py turns these codes into classes, and takes them out of the text.
+_CODE_OF_CLASS = {
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "BusyLoadingError": "LOADING",
+    "NoPermissionError": "NOPERM",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+    "TryAgainError": "TRYAGAIN",
+    "ClusterCrossSlotError": "CROSSSLOT",
+    "AuthenticationError": "WRONGPASS",
+}
 _CODES = re.compile(rf"(?:^|[\s:-])({'|'.join([*_PASSING, *_LASTING])})(?=\s)")
-# Answers without a code of their own: a part of the text, the code that it stands for.
-_WORDS = {
+# Texts that mean something else than their code, or have none.
+_TEXTS = {
+    "Authentication required": _LASTING["NOAUTH"],
     "without any password configured": "it knows no password: unset"
     " SHMFEED_REDIS_PASSWORD and redis_password_file",
     "but no password is set": "it knows no password: unset SHMFEED_REDIS_PASSWORD and"
     " redis_password_file",
-    "invalid password": _LASTING["WRONGPASS"],
     "DB index": "it has no database of this number",
     "SELECT is not allowed": "a cluster has database 0 alone",
     "can't run this command": _LASTING["NOPERM"],
@@ -56,42 +73,49 @@ _WORDS = {
     "Unknown Redis command": "it lacks a command, by its age or by its provider's"
     " choice",
 }
-_MOST_CLIENTS = "max number of clients"
 
 
-def explain_answer(
-    error: Exception, code: str, command: str, server: str
+def explain(
+    error: Exception, command: str, server: str
 ) -> EngineAwayError | EngineRefusedError:
-    """Return the error for an answer that is an error.
+    """Return the error of a call, in words.
 
     Args:
-        error: As redis-py raised it, without the code in its text.
-        code: The code that redis-py took from the text, "" if it left it there.
-        command: The command that was answered.
+        error: As redis-py or the socket raised it.
+        command: The command that was sent.
         server: The server as host:port/db.
     """
-    text = one_line(f"{code} {error}".strip())
+    names = {cls.__name__ for cls in type(error).__mro__}
+    code = next((_CODE_OF_CLASS[name] for name in names & _CODE_OF_CLASS.keys()), "")
+    if code or "ResponseError" in names:
+        return _explain_answer(f"{code} {error}".strip(), command, server)
+    if names & {"InvalidResponse", "ProtocolError"}:
+        return EngineRefusedError(
+            f"{server} does not speak Redis's protocol: {one_line(str(error), 100)}"
+        )
+    return _explain_failure(error, server)
+
+
+def _explain_answer(
+    text: str, command: str, server: str
+) -> EngineAwayError | EngineRefusedError:
+    text = one_line(text)
+    meaning = next((means for part, means in _TEXTS.items() if part in text), "")
     found = _CODES.search(text)
-    if found is not None and found[1] in _PASSING:
-        return EngineAwayError(f"Redis {server}: {_PASSING[found[1]]} ({text})")
-    meaning = _LASTING[found[1]] if found is not None else _meaning_of(text)
+    if not meaning and found is not None:
+        if found[1] in _PASSING:
+            return EngineAwayError(f"Redis {server}: {_PASSING[found[1]]} ({text})")
+        meaning = _LASTING[found[1]]
     if meaning:
         return EngineRefusedError(
             f"Redis {server} refuses {command}: {meaning} ({text})"
         )
-    if _MOST_CLIENTS in text:
-        return EngineAwayError(f"Redis {server}: it has too many clients ({text})")
     return EngineAwayError(f"Redis {server} answers {command} with an error: {text}")
 
 
-def _meaning_of(text: str) -> str:
-    return next((meaning for part, meaning in _WORDS.items() if part in text), "")
-
-
-def explain_failure(
+def _explain_failure(
     error: BaseException, server: str
 ) -> EngineAwayError | EngineRefusedError:
-    """Return the error for a connection that could not be made, or was lost."""
     cause = _cause_of(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return EngineRefusedError(
@@ -106,7 +130,7 @@ def explain_failure(
         return EngineAwayError(f"Redis {server} gave no answer in time")
     text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     text = text[:1].lower() + text[1:]
-    return EngineAwayError(f"Redis {server}: {one_line(text.rstrip('.'))}")
+    return ConnectionDroppedError(f"Redis {server}: {one_line(text.rstrip('.'))}")
 
 
 def _cause_of(error: BaseException) -> BaseException:
