@@ -54,10 +54,9 @@ class _HeadBody(msgspec.Struct, array_like=True):
 
 
 class _StateBody(msgspec.Struct, array_like=True):
-    """Marks with the ms between their flush and `made`."""
-
     made: float
     run_id: str
+    head_ms: int
     marks: dict[int, tuple[int, StreamMarks]]
 
 
@@ -67,12 +66,14 @@ class State(msgspec.Struct):
     Attributes:
         made: When the flush was made, in seconds of the engine's clock.
         run_id: The run of the server whose clock that is.
+        head_ms: The ms from the flush of the last head to `made`.
         marks: By stream number, with the ms from their own flush to `made`.
         forming: The newest forming bars.
     """
 
     made: float
     run_id: str
+    head_ms: int
     marks: dict[int, tuple[int, StreamMarks]]
     forming: RowsOfStreams
 
@@ -233,14 +234,14 @@ def unpack_catalog(blob: bytes, key: str) -> Catalog:
 
 
 def pack_state(state: State) -> bytes:
-    body = _StateBody(state.made, state.run_id, state.marks)
+    body = _StateBody(state.made, state.run_id, state.head_ms, state.marks)
     return _pack_with_rows(STATE, body, state.forming)
 
 
 def unpack_state(blob: bytes, key: str) -> State:
     (forming, _), rest = _split_rows(body_of(blob, STATE, key), key)
     body = _decode(rest, _StateBody, key)
-    return State(body.made, body.run_id, body.marks, forming)
+    return State(body.made, body.run_id, body.head_ms, body.marks, forming)
 
 
 def pack_streams(streams: tuple[StreamKey, ...]) -> bytes:

@@ -47,8 +47,8 @@ class EngineClock:
 
     def earliest(self, now: float) -> float:
         """Return a time that the engine's clock has reached at `now`, in seconds."""
-        return now + self._low - _DRIFT * (now - self._at)
+        return now + self._low - _DRIFT * abs(now - self._at)
 
     def latest(self, now: float) -> float:
         """Return a time that the engine's clock has not passed at `now`."""
-        return now + self._high + _DRIFT * (now - self._at)
+        return now + self._high + _DRIFT * abs(now - self._at)

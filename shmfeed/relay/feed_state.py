@@ -33,6 +33,7 @@ class FeedState:
 
     def _forget(self) -> None:
         self._marks: dict[int, tuple[float, StreamMarks]] = {}
+        self._head_at = 0.0
         self._forming = np.zeros((len(COLUMNS), 0))
         self._has_forming = np.zeros(0, np.bool_)
 
@@ -40,6 +41,8 @@ class FeedState:
         """Take the changes of a flush that was made at `now`, in seconds."""
         if flush.is_whole:
             self._forget()
+        if flush.head is not None:
+            self._head_at = now
         for number, marks in flush.marks.items():
             self._marks[number] = now, marks
         numbers = flush.forming.numbers
@@ -57,9 +60,13 @@ class FeedState:
     def summary(self, now: float, made: float, run_id: str) -> State:
         """Return the state at `now`, which is `made` by the engine's clock."""
         marks = {
-            number: (math.ceil((now - at) * _MS), marks)
+            number: (_ms(now - at), marks)
             for number, (at, marks) in self._marks.items()
         }
         numbers = np.flatnonzero(self._has_forming)
         forming = RowsOfStreams(numbers, self._forming[:, numbers])
-        return State(made, run_id, marks, forming)
+        return State(made, run_id, _ms(now - self._head_at), marks, forming)
+
+
+def _ms(seconds: float) -> int:
+    return math.ceil(seconds * _MS)  # nothing looks younger than it is

@@ -63,7 +63,7 @@ class FollowerSide(RedisFeed):
         catalog = unpack_catalog(blobs[1], keys.catalog)
         state = unpack_state(blobs[2], keys.state)
         self._check_run(state)
-        age = round(max(0.0, state.made - head_made) * _MS)
+        age = 0 if head_made > state.made else state.head_ms
         return Joined(
             Position(f"{incarnation} {self._clock_of}", entry, epoch, sequence),
             _aged_head(head, age),

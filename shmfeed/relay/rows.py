@@ -149,7 +149,7 @@ class RingWriter:
             (np.diff(numbers, prepend=-1) != 0) | (np.diff(slots, prepend=-2) != 1)
         )
         data = rows.tobytes()
-        stops = [*starts[1:].tolist(), len(rows)]
+        stops = [*starts[1:].tolist(), len(rows)][: len(starts)]
         offsets = HEADER_BYTES + slots[starts] * ROW_BYTES
         for number, offset, start, stop in zip(
             numbers[starts].tolist(),

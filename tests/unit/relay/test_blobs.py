@@ -62,9 +62,10 @@ def test_numbers_out_of_arrays_are_taken() -> None:
 def test_other_values_come_back() -> None:
     assert unpack_head(pack_head(HEAD, 2.5), KEY) == (HEAD, 2.5)
     assert unpack_catalog(pack_catalog(FLUSH.catalog), KEY) == FLUSH.catalog
-    state = State(3.5, "run", {1: (4, MARKS)}, FLUSH.forming)
+    state = State(3.5, "run", 7, {1: (4, MARKS)}, FLUSH.forming)
     back = unpack_state(pack_state(state), KEY)
-    assert (back.made, back.run_id, back.marks) == (3.5, "run", {1: (4, MARKS)})
+    assert (back.made, back.run_id, back.head_ms) == (3.5, "run", 7)
+    assert back.marks == {1: (4, MARKS)}
     assert same_rows(back.forming, FLUSH.forming)
     assert unpack_streams(pack_streams(MINUTES), KEY) == MINUTES
     answer = Answer(MINUTES[:1], {MINUTES[1]: "no such symbol"})
@@ -75,7 +76,7 @@ UNPACK = {
     "flush": (pack_flush(FLUSH, 0.0), unpack_flush),
     "head": (pack_head(HEAD, 0.0), unpack_head),
     "catalog": (pack_catalog(Catalog(MINUTES, 3)), unpack_catalog),
-    "state": (pack_state(State(0.0, "", {}, FLUSH.forming)), unpack_state),
+    "state": (pack_state(State(0.0, "", 0, {}, FLUSH.forming)), unpack_state),
     "request": (pack_streams(MINUTES), unpack_streams),
     "answer": (pack_answer(MINUTES, Answer((), {})), unpack_answer),
     "ring": (

@@ -447,7 +447,7 @@ class TestFollow:
         monkeypatch.setattr(redis_leader, "boot_seconds", lambda: clock() - 30)
         leader.flush(Flush(1))
         (entry,) = follower.follow(entry.position, 5)
-        assert 30 <= entry.delay <= clock() - made + 31
+        assert 30 <= entry.delay <= clock() - made + 32
 
 
 class TestRequests:

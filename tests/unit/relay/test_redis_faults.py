@@ -335,6 +335,7 @@ class TestLosses:
         leader, follower = engines.leader(), engines.make()
         joined = follower.join()
         for number in range(3):
+            follower.leadership()  # connects
             engines.server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             leader.flush(Flush(1, rows((0, number, 1.0))))
             with pytest.raises(EngineAwayError):
