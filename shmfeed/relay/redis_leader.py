@@ -1,9 +1,9 @@
 """The leader's side of a feed in Redis: leadership, flushes, requests.
 
-See `script` for what each step checks. A flush is one script up to PIECE_BYTES. A
-larger one, as the first of a leader, writes its rings in pieces before the step that
-counts; followers that read a ring meanwhile get rows that are newer than their place in
-the log, and the step tells them to join again.
+See `script` for what each step checks, and for their order. Rings are written in steps
+of PIECE_BYTES, so that neither a whole flush of many streams holds the server up, nor a
+slow link the leadership. Followers that read a ring meanwhile get rows that are newer
+than their place in the log.
 """
 
 import secrets
@@ -52,10 +52,10 @@ from shmfeed.relay.script import (
     FORGET,
     HAD,
     LEAD,
-    PIECE,
     RENEW,
     REQUESTS,
     RESIGN,
+    RINGS,
     STAND_BY,
     TAKEN,
 )
@@ -158,9 +158,10 @@ class LeaderSide(RedisFeed):
         self._run(ANSWER, keys, self._led(), life, follower, blob)
 
     def flush(self, flush: Flush) -> None:
-        """Write a flush in one step. Raises FencedError, and has then written nothing.
+        """Write a flush, which counts in one step.
 
-        After any other error the next flush must be a whole one.
+        Raises FencedError, and has then written nothing that counts. After any other
+        error the next flush must be a whole one.
         """
         self._led()
         now = boot_seconds()
@@ -171,11 +172,29 @@ class LeaderSide(RedisFeed):
         whole = self._take_catalog(flush)
         self._state.take(flush, now)
         self._sequence += 1
-        made = self._clock.earliest(now)
-        rest = self._write_pieces(self._rings.writes(*flush.closed, whole))
-        self._commit(flush._replace(whole=whole), rest, now, made)
+        self._write(flush._replace(whole=whole), now)
         self._is_synced = True
         self._forget(gone)
+
+    def _write(self, flush: Flush, now: float) -> None:
+        made = self._clock.earliest(now)
+        writes = self._rings.writes(*flush.closed, flush.whole)
+        size = len(flush.closed.numbers) * ROW_BYTES
+        must_join = flush.is_whole or size > ENTRY_BYTES
+        if must_join or flush.whole:
+            self._write_rings(writes)
+            self._commit(flush, made, must_join, self._pack_state(now, made))
+            return
+        is_due = now - self._state_written >= STATE_SECONDS
+        state = self._pack_state(now, made) if is_due else b""
+        entry = self._commit(flush, made, False, b"" if size else state)
+        if size:
+            with suppress(FencedError):  # it counted; the new leader writes all rings
+                self._write_rings(writes, entry, state if entry else b"")
+
+    def _pack_state(self, now: float, made: float) -> bytes:
+        self._state_written = now
+        return pack_state(self._state.summary(now, made, self._clock_of))
 
     def _led(self) -> int:
         if not self._epoch:
@@ -231,8 +250,10 @@ class LeaderSide(RedisFeed):
             return {*before.streams} - {*flush.catalog.streams}
         return set()
 
-    def _write_pieces(self, writes: Iterator[RingWrite]) -> list[RingWrite]:
-        """Write all but the last PIECE_BYTES; return the rest."""
+    def _write_rings(
+        self, writes: Iterator[RingWrite], entry: bytes = b"", state: bytes = b""
+    ) -> None:
+        """Write rings, and with the last of them the state as of an entry."""
         piece: list[RingWrite] = []
         size = 0
         for write in writes:
@@ -241,26 +262,34 @@ class LeaderSide(RedisFeed):
                 piece, size = [], 0
             piece.append(write)
             size += len(write.data)
-        return piece
+        if piece:
+            self._write_piece(piece, entry, state)
 
-    def _write_piece(self, piece: Sequence[RingWrite]) -> None:
-        keys = (self._keys.fence, self._keys.leader, *self._ring_keys(piece))
-        life = round(LEADER_SECONDS * _MS)
-        before = (self._epoch, self._sequence, life, self._title, self._ring_header())
-        answer = self._run(PIECE, keys, *before, *_ring_arguments(piece))
+    def _write_piece(
+        self, piece: Sequence[RingWrite], entry: bytes = b"", state: bytes = b""
+    ) -> None:
+        keys = self._keys
+        rings = (self._ring_names[one.number] for one in piece)
+        answer = self._run(
+            RINGS,
+            (keys.fence, keys.leader, keys.state, *rings),
+            self._epoch,
+            self._sequence,
+            round(LEADER_SECONDS * _MS),
+            self._title,
+            self._ring_header(),
+            entry,
+            state,
+            *(part for one in piece for part in (one.offset, one.data)),
+        )
         self._check_had(answer)
 
     def _commit(
-        self, flush: Flush, rest: Sequence[RingWrite], now: float, made: float
-    ) -> None:
+        self, flush: Flush, made: float, must_join: bool, state: bytes
+    ) -> bytes:
+        """Make the flush count; return its entry, b"" if that is not known."""
         keys = self._keys
         names = (keys.fence, keys.live, keys.state, keys.head, keys.catalog)
-        size = len(flush.closed.numbers) * ROW_BYTES
-        must_join = flush.is_whole or size > ENTRY_BYTES
-        writes_state = must_join or now - self._state_written >= STATE_SECONDS
-        state = b""
-        if writes_state:
-            state = pack_state(self._state.summary(now, made, self._clock_of))
         arguments = (
             self._epoch,
             self._sequence,
@@ -271,27 +300,19 @@ class LeaderSide(RedisFeed):
             state,
             pack_head(flush.head, made) if flush.head else b"",
             pack_catalog(flush.catalog) if flush.catalog else b"",
-            self._ring_header(),
-            *_ring_arguments(rest),
         )
-        self._commit_once(names + self._ring_keys(rest), arguments)
-        if writes_state:
-            self._state_written = now
-
-    def _commit_once(
-        self, keys: Sequence[str], arguments: Sequence[bytes | str | float]
-    ) -> None:
-        """Commit. If the connection is lost, ask again: the sequence tells it apart."""
         try:
-            answer = self._run_timed(FLUSH, keys, *arguments)
+            answer = self._run_timed(FLUSH, names, *arguments)
         except ConnectionDroppedError:
             before = self._clock_of
             self._open()
             if self._clock_of != before:
                 raise
-            self._run_timed(FLUSH, keys, *arguments)  # done now, or had already
-        else:
-            self._check_had(answer)
+            answer = self._run_timed(FLUSH, names, *arguments)
+            if answer[0] == HAD:
+                return b""  # the step was done, and its answer lost
+        self._check_had(answer)
+        return bytes(answer[1])
 
     def _check_had(self, answer: Sequence[object]) -> None:
         if answer[0] == HAD:
@@ -308,13 +329,6 @@ class LeaderSide(RedisFeed):
 
     def _ring_header(self) -> bytes:
         return ring_header(self._rings.capacity)
-
-    def _ring_keys(self, writes: Sequence[RingWrite]) -> tuple[str, ...]:
-        return tuple(self._ring_names[one.number] for one in writes)
-
-
-def _ring_arguments(writes: Sequence[RingWrite]) -> list[bytes | str | float]:
-    return [part for one in writes for part in (one.offset, one.data)]
 
 
 def _parse_member(text: str) -> Member:

@@ -7,7 +7,7 @@ holds
     incarnation  a random name, given when there was no such hash: after a loss of all
     epoch        of the leader; each new one is higher, and at least the engine's time
     sequence     of the last flush, from 1 in each epoch
-    attempt      of the last flush that was begun in pieces
+    attempt      of the last flush whose rings were begun
     entry, entry_epoch, entry_sequence   the flush that `state` is as of
     lost         a key that a follower has missed: the leader must write all
 
@@ -16,8 +16,15 @@ whose answer was lost may send it again; one that skips a number is refused, for
 server has lost those between. A command may also arrive late, out of a connection that
 the leader has given up: its number is then below `sequence` or `attempt`.
 
-A flush is checked as a whole before anything is written, and its first write is one
-that Redis refuses when its memory is full: nothing is ever written by halves.
+A flush counts in one step: fence, number, log, head and catalog. Its rows are in the
+log then, and followers have them at once, while the rings, which take ten times as
+long, are written behind it. A follower that joins takes `state`, then the rings, then
+the log from the entry that `state` is as of; so `state` is written only when the rings
+have all rows up to it. Rings that are written as a whole, new ones and those of a whole
+flush, come before the step instead, for a follower reads them as soon as it counts.
+
+Each script checks all before it writes anything, and its first write is one that Redis
+refuses when its memory is full: none is ever done by halves.
 """
 
 import hashlib
@@ -147,35 +154,40 @@ end
 """
 )
 
-# A part of the ring writes of a flush that is too large for one step.
-# KEYS  fence leader, rings
-# ARGV  epoch, sequence, ms of the leadership, its name, header of a ring, then offset
-#       and bytes of each ring
-PIECE = make_script(
+# Write rings: before their flush counts where followers must read them, else after it.
+# KEYS  fence leader state, rings
+# ARGV  epoch, sequence, ms of the leadership, its name, header of a ring, the flush's
+#       entry, state as of it or nothing, then offset and bytes of each ring
+RINGS = make_script(
     _FENCE
     + _RINGS
     + """
 local sequence, attempt = tonumber(ARGV[2]), tonumber(held[3])
-if sequence <= tonumber(held[2]) or sequence < attempt then return {'HAD'} end
-for at = 3, #KEYS do
-  local wrong = check_ring(KEYS[at], ARGV[2 * at], ARGV[5])
-  if wrong then return wrong end
+if sequence < tonumber(held[2]) or sequence < attempt then return {'HAD'} end
+local wrong = ARGV[7] ~= '' and foreign(KEYS[3], 'string', ARGV[7]:sub(1, 8))
+for at = 4, #KEYS do
+  wrong = wrong or check_ring(KEYS[at], ARGV[2 * at], ARGV[5])
 end
-for at = 3, #KEYS do write_ring(KEYS[at], ARGV[2 * at], ARGV[2 * at + 1]) end
+if wrong then return wrong end
+for at = 4, #KEYS do write_ring(KEYS[at], ARGV[2 * at], ARGV[2 * at + 1]) end
 if sequence > attempt then redis.call('HSET', KEYS[1], 'attempt', sequence) end
+if ARGV[7] ~= '' then
+  redis.call('SET', KEYS[3], ARGV[7])
+  redis.call('HSET', KEYS[1], 'entry', ARGV[6], 'entry_epoch', ARGV[1],
+    'entry_sequence', sequence)
+end
 local mine = ARGV[1] .. ' ' .. ARGV[4]
 if redis.call('GET', KEYS[2]) == mine then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
 return {'DONE'}
 """
 )
 
-# KEYS  fence live state head catalog, rings
+# KEYS  fence live state head catalog
 # ARGV  epoch, sequence, 1 if the flush is whole, entries of the log, 1 if followers
-#       must join, the flush, state, head, catalog, header of a ring, then offset and
-#       bytes of each ring
+#       must join, the flush, state, head, catalog
 FLUSH = make_script(
     _FENCE
-    + _RINGS
+    + _OURS
     + """
 local sequence, is_whole = tonumber(ARGV[2]), ARGV[3] == '1'
 if sequence <= tonumber(held[2]) or sequence < tonumber(held[3]) then
@@ -195,26 +207,19 @@ for at = 3, 5 do
   end
 end
 if wrong then return wrong end
-for at = 6, #KEYS do
-  wrong = check_ring(KEYS[at], ARGV[2 * at - 1], ARGV[10])
-  if wrong then return wrong end
-end
 local entry = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'e', ARGV[1],
   's', ARGV[2], 'j', ARGV[5], 'f', ARGV[6])
-for at = 6, #KEYS do write_ring(KEYS[at], ARGV[2 * at - 1], ARGV[2 * at]) end
-for at = 4, 5 do
+for at = 3, 5 do
   if ARGV[at + 4] ~= '' then redis.call('SET', KEYS[at], ARGV[at + 4]) end
 end
+redis.call('HSET', KEYS[1], 'sequence', sequence)
 if ARGV[7] ~= '' then
-  redis.call('SET', KEYS[3], ARGV[7])
-  redis.call('HSET', KEYS[1], 'sequence', sequence, 'entry', entry,
-    'entry_epoch', ARGV[1], 'entry_sequence', sequence)
-else
-  redis.call('HSET', KEYS[1], 'sequence', sequence)
+  redis.call('HSET', KEYS[1], 'entry', entry, 'entry_epoch', ARGV[1],
+    'entry_sequence', sequence)
 end
 if is_whole and held[4] then redis.call('HDEL', KEYS[1], 'lost') end
 local time = redis.call('TIME')
-return {'DONE', time[1], time[2]}
+return {'DONE', time[1], time[2], entry}
 """
 )
 

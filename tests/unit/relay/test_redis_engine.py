@@ -307,7 +307,7 @@ class TestTwice:
         run, late = leader._connection.run, []
 
         def keep_for_later(which: script.Script, *arguments: Any) -> Any:
-            if which in (script.PIECE, script.FLUSH):
+            if which in (script.RINGS, script.FLUSH):
                 late.append((which, *arguments))
                 raise EngineAwayError("no answer")
             return run(which, *arguments)
@@ -322,7 +322,7 @@ class TestTwice:
 
         def all_at_once(which: script.Script, *arguments: Any) -> Any:
             answer = run(which, *arguments)
-            if which in (script.PIECE, script.FLUSH):  # the late ones come between
+            if which in (script.RINGS, script.FLUSH):  # the late ones come between
                 answers.extend(run(*command)[0] for command in late)
             return answer
 
@@ -331,6 +331,29 @@ class TestTwice:
         assert set(answers) == {script.HAD}
         assert len(answers) >= 6
         assert join(engines.make())[1] == {0: {7: 3.0}, 1: {7: 4.0}}
+
+
+    def test_a_leader_that_dies_before_its_rings_are_written(
+        self, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(redis_leader, "STATE_SECONDS", 0.0)
+        leader, follower = engines.leader(), engines.make()
+        leader.flush(Flush(1, rows((0, 5, 1.0))))
+        run = leader._connection.run
+
+        def die_at_the_rings(which: script.Script, *arguments: Any) -> Any:
+            if which is script.RINGS:
+                raise EngineAwayError("it died")
+            return run(which, *arguments)
+
+        monkeypatch.setattr(leader._connection, "run", die_at_the_rings)
+        with pytest.raises(EngineAwayError):
+            leader.flush(Flush(2, rows((0, 6, 2.0))))
+        joined, held = join(follower)
+        assert held == {0: {5: 1.0}}
+        (entry,) = follower.follow(joined.position, 5)
+        take(held, entry.flush, 10)
+        assert held == {0: {5: 1.0, 6: 2.0}}
 
 
 class TestFollow:

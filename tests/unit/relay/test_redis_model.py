@@ -208,7 +208,7 @@ def drawn(seed: int) -> list[Action]:
 
 
 def without_fence(patch: pytest.MonkeyPatch, play_all: Callable[[], None]) -> None:
-    for name in ("FLUSH", "PIECE"):
+    for name in ("FLUSH", "RINGS"):
         text = getattr(script, name).text
         assert FENCE in text
         mutant = script.make_script(text.replace(FENCE, ""))
