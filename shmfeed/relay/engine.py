@@ -147,9 +147,11 @@ class Engine(Protocol):
         """Tell that a publisher lives, for MEMBER_SECONDS; return all that do."""
 
     def flush(self, flush: Flush) -> None:
-        """Write a flush in one step. Raises FencedError, and has then written nothing.
+        """Write a flush, which counts in one step.
 
-        After any other error the next flush must be a whole one.
+        Raises FencedError, and has then written nothing that counts. After any other
+        error, and as the first of an epoch, the next flush must be a whole one. Raises
+        BadArgumentError for one that is not, and stays as it was.
         """
 
     def requests(self) -> list[Request]:
@@ -164,12 +166,17 @@ class Engine(Protocol):
         """Return the state of the feed now. Raises EngineAwayError if it has none."""
 
     def rings(self, catalog: Catalog) -> Iterator[RowsOfStreams]:
-        """Return the closed rows of all streams of a catalog, in pieces."""
+        """Return the closed rows of all streams of a catalog, in pieces.
+
+        Of a stream with holes these may be fewer than `Catalog.history`: a ring has
+        the bars of the newest `history` timeframes. Raises MustJoinError.
+        """
 
     def follow(self, position: Position, timeout: float) -> list[Entry]:
         """Return the entries after a position, waiting for the first up to a time.
 
-        Raises MustJoinError.
+        Raises MustJoinError, also at a whole flush: its rows are in the rings alone, as
+        are those of a very large one.
         """
 
     def request(self, request: Request) -> Answer | None:
