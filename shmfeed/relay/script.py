@@ -83,6 +83,9 @@ if held[1] ~= ARGV[1] and redis.call('EXISTS', KEYS[1]) == 1 then
   return {'FOREIGN', KEYS[1], 'format', held[1] or ''}
 end
 local leader = redis.call('GET', KEYS[2])
+if leader and not leader:match('^%d+ %S+ %d+ ') then
+  return {'FOREIGN', KEYS[2], 'string', leader}
+end
 if leader and leader:match('^%d+ (%S+)') ~= ARGV[4]:match('^%S+') then
   return {'TAKEN', leader}
 end
@@ -240,7 +243,11 @@ return {'DONE'}
 # Tell that a member lives, and list those that do. An expired one is deleted.
 # KEYS  members
 # ARGV  ms of life, the member's field, its value
-STAND_BY = make_script("""
+STAND_BY = make_script(
+    _OURS
+    + """
+local wrong = foreign(KEYS[1], 'hash')
+if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', KEYS[1], ARGV[2],
@@ -256,11 +263,16 @@ for at = 1, #all, 2 do
   end
 end
 return found
-""")
+"""
+)
 
 # The requests of followers that live; those of others are deleted with their answers.
 # KEYS  wants answers
-REQUESTS = make_script("""
+REQUESTS = make_script(
+    _OURS
+    + """
+local wrong = foreign(KEYS[1], 'hash') or foreign(KEYS[2], 'hash')
+if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found, all = {'DONE'}, redis.call('HGETALL', KEYS[1])
@@ -275,7 +287,8 @@ for at = 1, #all, 2 do
   end
 end
 return found
-""")
+"""
+)
 
 # Answer a request, unless another leader has come or the follower has gone.
 # KEYS  fence wants answers
@@ -294,7 +307,12 @@ return {'DONE'}
 # Request streams, and return the answer of the present leader.
 # KEYS  fence wants answers
 # ARGV  ms of life, the follower, the request
-REQUEST = make_script("""
+REQUEST = make_script(
+    _OURS
+    + """
+local wrong = foreign(KEYS[1], 'hash') or foreign(KEYS[2], 'hash')
+  or foreign(KEYS[3], 'hash')
+if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', KEYS[2], ARGV[2],
@@ -307,7 +325,8 @@ if not answer or not epoch then return {'DONE'} end
 local prefix = epoch .. ' '
 if answer:sub(1, #prefix) ~= prefix then return {'DONE'} end
 return {'DONE', answer:sub(#prefix + 1)}
-""")
+"""
+)
 
 # All that a follower needs to begin but the rings.
 # KEYS  fence head catalog state live

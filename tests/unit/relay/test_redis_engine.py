@@ -332,7 +332,6 @@ class TestTwice:
         assert len(answers) >= 6
         assert join(engines.make())[1] == {0: {7: 3.0}, 1: {7: 4.0}}
 
-
     def test_a_leader_that_dies_before_its_rings_are_written(
         self, engines: Engines, monkeypatch: pytest.MonkeyPatch
     ) -> None:
