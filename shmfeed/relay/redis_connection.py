@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the package is of the extra `redis`
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0  # longer than any wait that a command asks for
 _LEAST_VERSION = (6, 2)
+_SILENCE = "no answer to the handshake; the port may be one of plain TCP"
 _FACT = re.compile(rb"^(redis_version|run_id):(\S+)", re.MULTILINE)
 
 
@@ -83,17 +84,13 @@ class RedisConnection:
 
     def call(self, *command: bytes | str | float) -> Any:
         """Return the answer to a command."""
-        return self.calls([command])[0]
-
-    def calls(self, commands: Sequence[Sequence[bytes | str | float]]) -> list[Any]:
-        """Return the answers to commands that are sent together."""
-        name = str(commands[0][0])
+        name = str(command[0])
         self.open()
         try:
-            return self._attempt(name, lambda: self._exchange(commands))
+            return self._attempt(name, lambda: self._exchange(command))
         except _MovedError:
             self.open()
-            return self._attempt(name, lambda: self._exchange(commands))
+            return self._attempt(name, lambda: self._exchange(command))
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
@@ -115,11 +112,15 @@ class RedisConnection:
         errors = _redis().exceptions
         try:
             return act()
+        except EngineRefusedError:  # our own, and an OSError
+            self.close()
+            raise
         except errors.NoScriptError as error:
             raise _NoScriptError from error
         except errors.MovedError as error:
             self.close()
-            if self._moved is not None:
+            before, self._moved = self._moved, None
+            if before is not None:
                 raise explain(error, name, str(self.target)) from error
             self._moved = (error.host or self.target.host, error.port)
             raise _MovedError from error
@@ -128,10 +129,10 @@ class RedisConnection:
             self._moved = None
             raise explain(error, name, str(self.target)) from error
 
-    def _exchange(self, commands: Sequence[Sequence[bytes | str | float]]) -> list[Any]:
+    def _exchange(self, command: Sequence[bytes | str | float]) -> Any:
         connection = cast("redis.Connection", self._connection)
-        connection.send_packed_command(connection.pack_commands(commands))
-        return [connection.read_response(disable_decoding=True) for _ in commands]
+        connection.send_command(*command)
+        return connection.read_response(disable_decoding=True)
 
     def _connect(self) -> None:
         connection = _new_connection(self.target, self._moved)
@@ -144,14 +145,11 @@ class RedisConnection:
         try:
             connection.send_command("INFO", "server")
             facts = dict(_FACT.findall(connection.read_response(disable_decoding=True)))
-        except (
-            _redis().exceptions.NoPermissionError
-        ):  # some providers keep it for themselves
-            return ""
+        except _redis().exceptions.NoPermissionError:
+            return ""  # some providers keep it for themselves
         version = facts.get(b"redis_version", b"").decode()
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         if numbers and numbers < _LEAST_VERSION:
-            self.close()
             raise EngineRefusedError(
                 f"Redis {self.target} is version {version}; the relay needs Redis 6.2"
                 " or later, or Valkey"
@@ -192,6 +190,9 @@ def _new_connection(
                 return sock
             try:
                 return target.tls.wrap_socket(sock, server_hostname=target.host)
+            except TimeoutError:
+                sock.close()
+                raise ssl.SSLError(0, _SILENCE) from None
             except BaseException:
                 sock.close()
                 raise

@@ -122,8 +122,10 @@ def _explain_failure(
             f"Redis {server}: its certificate is refused: {cause.verify_message}"
         )
     if isinstance(cause, ssl.SSLError):
-        reason = (cause.reason or "failed").replace("_", " ").lower()
-        return EngineAwayError(f"Redis {server}: TLS: {reason}")
+        reason = str(getattr(cause, "reason", "")).replace("_", " ").lower()
+        return EngineAwayError(
+            f"Redis {server}: TLS: {reason or cause.strerror or 'it failed'}"
+        )
     if isinstance(cause, socket.gaierror):
         return EngineAwayError(f"Redis {server}: no such host: {cause.strerror}")
     if isinstance(cause, TimeoutError):
@@ -137,7 +139,8 @@ def _cause_of(error: BaseException) -> BaseException:
     """Return the error of the socket behind those of redis-py."""
     seen = error
     while True:
-        inner = seen.__cause__ or seen.__context__
+        context = None if seen.__suppress_context__ else seen.__context__
+        inner = seen.__cause__ or context
         if not isinstance(inner, OSError):
             return seen
         seen = inner
