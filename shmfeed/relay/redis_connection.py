@@ -6,17 +6,16 @@ connection whose answer is not certain is dropped, and the next call opens anoth
 """
 
 import re
+import socket
 import ssl
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from shmfeed.relay.engine import EngineRefusedError
 from shmfeed.relay.redis_errors import explain
 from shmfeed.relay.script import Script
-
-if TYPE_CHECKING:  # the package is of the extra `redis`
-    import redis
 
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0  # longer than any wait that a command asks for
@@ -69,7 +68,7 @@ class RedisConnection:
     def __init__(self, target: RedisTarget) -> None:
         self.target = target
         self.run_id = ""
-        self._connection: redis.Connection | None = None
+        self._connection: Any = None
         self._moved: tuple[str, int] | None = None
 
     @property
@@ -130,9 +129,8 @@ class RedisConnection:
             raise explain(error, name, str(self.target)) from error
 
     def _exchange(self, command: Sequence[bytes | str | float]) -> Any:
-        connection = cast("redis.Connection", self._connection)
-        connection.send_command(*command)
-        return connection.read_response(disable_decoding=True)
+        self._connection.send_command(*command)
+        return self._connection.read_response(disable_decoding=True)
 
     def _connect(self) -> None:
         connection = _new_connection(self.target, self._moved)
@@ -140,7 +138,7 @@ class RedisConnection:
         connection.connect()
         self.run_id = self._check_server(connection)
 
-    def _check_server(self, connection: "redis.Connection") -> str:
+    def _check_server(self, connection: Any) -> str:
         """Return the server's run. Raise EngineRefusedError if it is too old."""
         try:
             connection.send_command("INFO", "server")
@@ -168,37 +166,17 @@ class _NoScriptError(Exception):
 def _redis() -> ModuleType:
     """Return the package redis, which is of an extra."""
     try:
-        import redis  # noqa: PLC0415 # as above
+        return import_module("redis")
     except ImportError:
         raise EngineRefusedError(
             "the relay needs the packages redis and hiredis: pip install redis hiredis"
         ) from None
-    return redis
 
 
-def _new_connection(
-    target: RedisTarget, moved: tuple[str, int] | None
-) -> "redis.Connection":
-    base: type[redis.Connection] = _redis().Connection
-
-    class Connection(base):  # type: ignore[misc,valid-type]
-        """A connection whose TLS is that of the target's context."""
-
-        def _connect(self) -> Any:
-            sock = super()._connect()
-            if target.tls is None:
-                return sock
-            try:
-                return target.tls.wrap_socket(sock, server_hostname=target.host)
-            except TimeoutError:
-                sock.close()
-                raise ssl.SSLError(0, _SILENCE) from None
-            except BaseException:
-                sock.close()
-                raise
-
+def _new_connection(target: RedisTarget, moved: tuple[str, int] | None) -> Any:
+    """Return a connection of redis-py, whose TLS is that of the target's context."""
     host, port = moved or (target.host, target.port)
-    return Connection(
+    connection: Any = _redis().Connection(
         host,
         port,
         db=target.db,
@@ -208,3 +186,20 @@ def _new_connection(
         socket_connect_timeout=CONNECT_SECONDS,
         protocol=2,
     )
+    if target.tls is not None:
+        connect, wrap = connection._connect, target.tls.wrap_socket
+        connection._connect = lambda: _handshake(connect(), wrap, target.host)
+    return connection
+
+
+def _handshake(
+    sock: socket.socket, wrap: Callable[..., ssl.SSLSocket], host: str
+) -> ssl.SSLSocket:
+    try:
+        return wrap(sock, server_hostname=host)
+    except TimeoutError:
+        sock.close()
+        raise ssl.SSLError(0, _SILENCE) from None
+    except BaseException:
+        sock.close()
+        raise

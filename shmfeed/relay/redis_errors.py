@@ -122,7 +122,7 @@ def _explain_failure(
             f"Redis {server}: its certificate is refused: {cause.verify_message}"
         )
     if isinstance(cause, ssl.SSLError):
-        reason = str(getattr(cause, "reason", "")).replace("_", " ").lower()
+        reason = str(getattr(cause, "reason", None) or "").replace("_", " ").lower()
         return EngineAwayError(
             f"Redis {server}: TLS: {reason or cause.strerror or 'it failed'}"
         )
