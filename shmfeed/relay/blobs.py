@@ -60,6 +60,12 @@ class _StateBody(msgspec.Struct, array_like=True):
     marks: dict[int, tuple[int, StreamMarks]]
 
 
+class _AnswerBody(msgspec.Struct, array_like=True):
+    asked: tuple[StreamKey, ...]
+    streams: tuple[StreamKey, ...]
+    refused: list[tuple[StreamKey, str]]
+
+
 class State(msgspec.Struct):
     """Marks and forming bars of all streams, as of one flush.
 
@@ -255,12 +261,11 @@ def unpack_streams(blob: bytes, key: str) -> tuple[StreamKey, ...]:
 
 def pack_answer(asked: tuple[StreamKey, ...], answer: Answer) -> bytes:
     """Return an answer with the streams of the request that it answers."""
-    return _pack(ANSWER, (asked, answer.streams, [*answer.refused.items()]))
+    refused = [*answer.refused.items()]
+    return _pack(ANSWER, _AnswerBody(asked, answer.streams, refused))
 
 
 def unpack_answer(blob: bytes, key: str) -> tuple[tuple[StreamKey, ...], Answer]:
     """Return the streams of the request, and the answer to it."""
-    streams = tuple[StreamKey, ...]
-    wanted = tuple[streams, streams, list[tuple[StreamKey, str]]]  # type: ignore[valid-type]
-    asked, carried, refused = _decode(body_of(blob, ANSWER, key), wanted, key)
-    return asked, Answer(carried, dict(refused))
+    body = _decode(body_of(blob, ANSWER, key), _AnswerBody, key)
+    return body.asked, Answer(body.streams, dict(body.refused))

@@ -155,7 +155,8 @@ class FollowerSide(RedisFeed):
 
     def _entries(self, position: Position, found: Sequence[Any]) -> list[Entry]:
         """Return the entries up to one that does not follow the one before it."""
-        now, entries, key = boot_seconds(), [], self._keys.live
+        now, key = boot_seconds(), self._keys.live
+        entries: list[Entry] = []
         for name, fields in found:
             parts = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
             try:

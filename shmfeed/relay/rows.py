@@ -63,7 +63,8 @@ def ordinals(opens: Ints, timeframe: str) -> Ints:
     """Return the number of each bar's timeframe since 1970."""
     if step(timeframe):
         return opens // duration(timeframe)
-    return opens.astype("M8[ms]").astype("M8[M]").astype(np.int64)
+    months: Ints = opens.astype("M8[ms]").astype("M8[M]").astype(np.int64)
+    return months
 
 
 def pack_ring(rows: Rows, timeframe: str, capacity: int) -> bytes:
@@ -93,7 +94,8 @@ def unpack_ring(blob: bytes, timeframe: str, key: str) -> Rows:
     is_bar &= numbers > newest - capacity
     first = (newest + 1) % capacity
     order = np.concatenate([np.arange(first, capacity), np.arange(first)])
-    return slots[order[is_bar[order]]]
+    rows: Rows = slots[order[is_bar[order]]]
+    return rows
 
 
 class RingWriter:

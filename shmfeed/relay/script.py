@@ -11,7 +11,7 @@ holds
     entry, entry_epoch, entry_sequence   the flush that `state` is as of
     lost         a key that a follower has missed: the leader must write all
 
-A flush arrives with its number. One that was had already is dropped, so that a leader
+A flush arrives with its number. One that came before is dropped, so that a leader
 whose answer was lost may send it again; one that skips a number is refused, for the
 server has lost those between. A command may also arrive late, out of a connection that
 the leader has given up: its number is then below `sequence` or `attempt`.
@@ -43,7 +43,7 @@ def make_script(text: str) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# What a script answers, as the first element of a list.
+# The first element of a script's answer.
 DONE = b"DONE"
 FENCED = b"FENCED"  # the epoch of the present leader, "" if there is no fence
 HAD = b"HAD"

@@ -568,7 +568,7 @@ def parse() -> Iterator[Callable[[str], Exception]]:
 
 @pytest.mark.parametrize("text", ANSWERS)
 def test_answers_in_words(text: str, parse: Callable[[str], Exception]) -> None:
-    """Whether redis-py takes the code out of a text, or leaves it there."""
+    """redis-py takes some codes out of the text, and leaves others there."""
     from redis.exceptions import ResponseError
 
     for error in (parse(text), ResponseError(text)):

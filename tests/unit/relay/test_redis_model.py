@@ -48,7 +48,7 @@ class Leader:
 
 
 class World:
-    """What is true: the rows that a follower must have."""
+    """The server, its clients, and the rows that a follower must have."""
 
     def __init__(self, engines: Engines) -> None:
         engines.server.do("FLUSHALL")
