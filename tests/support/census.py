@@ -31,6 +31,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _PROC = Path("/proc")
 # The standard library's own objects, by the beginning of their random names.
 _NAMELESS = ("psm_", "sem.mp-")
+_YOUNG_AND_OLD = (1, 2)  # generations: what a test has made is young as a rule
 _RUN_IN_NAME = re.compile(r"(?:^|\.)(?:t(\d+)x|bench-(\d+)-)")
 
 seen_of_others: set[str] = set()  # new entries of /dev/shm that were not counted
@@ -60,11 +61,15 @@ def leftovers(before: Census, patience: float = PATIENCE_SECONDS) -> list[str]:
     Things that are just ending have `patience` seconds to end.
     """
     found = _compare(before)
-    if found:
-        gc.collect()  # a mapping goes with its last array
+    for generation in _YOUNG_AND_OLD:
+        if not found:
+            return []
+        gc.collect(generation)  # a mapping goes with its last array
+        found = _compare(before)
     deadline = time.monotonic() + patience
-    while (found := _compare(before)) and time.monotonic() < deadline:
+    while found and time.monotonic() < deadline:
         time.sleep(0.01)
+        found = _compare(before)
     return found
 
 
@@ -111,29 +116,46 @@ def _shared_entries() -> list[str]:
     Lock files, and the file of dials, may stay.
     """
     paths = []
-    for folder, folders, files in os.walk(_SHARED_MEMORY):
-        private = Path(folder).name.startswith("shmfeed-")
-        paths += [
-            str(Path(folder, name))
-            for name in files
-            if not (private and (name.endswith(".lock") or name in {"_dials", "_rest"}))
-        ]
-        paths += [
-            str(Path(folder, name))
-            for name in folders
-            if not name.startswith("shmfeed-")
-        ]
+    folders = [str(_SHARED_MEMORY)]
+    while folders:
+        folder = folders.pop()
+        if folder.rpartition("/")[2].startswith("shmfeed-"):
+            paths += [f"{folder}/{name}" for name in _private_entries(folder)]
+            continue
+        for entry in _scan(folder):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+                if entry.name.startswith("shmfeed-"):
+                    continue
+            paths.append(entry.path)
     return paths
+
+
+def _private_entries(folder: str) -> list[str]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 # it holds thousands of lock files
+    except OSError:  # it has just been removed, or is another user's
+        return []
+    stay = {"_dials", "_rest"}
+    return [name for name in names if not (name.endswith(".lock") or name in stay)]
+
+
+def _scan(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as listing:
+            return list(listing)
+    except OSError:
+        return []
 
 
 def _own_fds() -> list[tuple[int, str]]:
     found = []
     for number in _numbers_in(_PROC / "self/fd"):
         try:
-            target = (_PROC / "self/fd" / str(number)).readlink()
+            target = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115 # often
         except OSError:  # the descriptor of this listing, closed by now
             continue
-        found.append((number, str(target)))
+        found.append((number, target))
     return found
 
 
