@@ -38,6 +38,24 @@ hypothesis.settings.register_profile("same", derandomize=True, **_SETTINGS)
 hypothesis.settings.register_profile("explore", max_examples=1000, **_SETTINGS)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+# They run longest. Each worker runs its list from the front and has its end taken by
+# workers that are done: a long test that began last would hold up the run alone.
+_LONGEST = (
+    "faults/test_kill.py",
+    "faults/test_stateful.py",
+    "faults/test_killed_feeder.py",
+    "faults/test_bad_input_sanitized.py",
+    "faults/test_reconnects.py",
+    "faults/test_damaged_segment.py",
+    "faults/test_kill_every_store.py",
+    "faults/test_malformed.py",
+    "faults/test_cuts.py",
+    "faults/test_takeover.py",
+    "night/test_night.py",
+    "unit/project/test_benchmarks.py",
+    "unit/project/test_documents.py",
+)
+
 SEEN = "seen_of_others"
 _SHARED_MEMORY = Path("/dev/shm")
 _numbers = itertools.count(1)
@@ -51,6 +69,11 @@ def pytest_report_header() -> list[str]:
         f"seeds: TEST_SEED={SEED}, HYPOTHESIS_PROFILE={profile}",
         f"core: {core.build}{core.WHY and f', {core.WHY}'}",
     ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"tests/{name}": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(places)))
 
 
 def pytest_collection_finish() -> None:
