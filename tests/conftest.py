@@ -144,6 +144,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
+@pytest.fixture(scope="module")
+def nest() -> Iterator[Any]:
+    """Return a `Nest`, which forks for this module's tests."""
+    from support.nest import Nest
+
+    with Nest() as made:
+        yield made
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[Any]:
     """Return a `RedisServer` of this test alone; skip where none is installed."""

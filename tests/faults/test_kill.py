@@ -133,16 +133,16 @@ def feed(feed_name):
 
 
 @pytest.mark.timeout(max(600, KILLS))
-def test_kill_at_random_moments(feed, seed):
+def test_kill_at_random_moments(nest, feed, seed):
     chance = random.Random(seed)
-    board = forks.board()
+    board = nest.clear_board()
     kills: Counter = Counter()
     with (
         forks.Fork(read_every_verb, feed.name, board, seed + 1, 0) as first,
         forks.Fork(read_every_verb, feed.name, board, seed + 2, 0.001) as second,
     ):
         for life in range(1, KILLS + 1):
-            with forks.Fork(write_until_killed, feed.name, board) as writer:
+            with nest.fork(write_until_killed, feed.name, board) as writer:
                 forks.wait_until(lambda now=life: board[LIVES] == now, 10, "a life")
                 time.sleep(chance.uniform(0, LONGEST_LIFE))
                 writer.kill()

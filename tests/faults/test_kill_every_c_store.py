@@ -11,7 +11,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support import forks
 from support.compiling import MUTANTS, NATIVE, NEEDS_BUILD, ROOT, built_core, checkout
 from support.other_core import load
 from test_kill_every_store import (
@@ -54,13 +53,13 @@ def die_after(stores, name, act, board, extension):
     os._exit(0)
 
 
-def die_each_death(name, act, extension, phase="append") -> int:
+def die_each_death(nest, name, act, extension, phase="append") -> int:
     """Return the number of stores, after a death at each of them."""
     for stores in range(1, MOST_STORES):
         fill(name)
-        board = forks.board()
+        board = nest.clear_board()
         with attach(name) as old:
-            with forks.Fork(die_after, stores, name, act, board, extension) as feeder:
+            with nest.fork(die_after, stores, name, act, board, extension) as feeder:
                 ended = feeder.wait()
             try:
                 check_aftermath(name, PHASES[phase], board, old)
@@ -76,19 +75,23 @@ def die_each_death(name, act, extension, phase="append") -> int:
 @pytest.mark.parametrize(
     ("act", "least"), [(append_two, 2 * APPEND), (update_twice, 2 * UPDATE)]
 )
-def test_a_death_at_each_store_is_survived(feed_name, counting, act, least) -> None:
-    assert die_each_death(feed_name, act, counting) >= least
+def test_a_death_at_each_store_is_survived(
+    nest, feed_name, counting, act, least
+) -> None:
+    assert die_each_death(nest, feed_name, act, counting) >= least
 
 
-def test_a_death_at_the_last_store_of_a_swap_is_survived(feed_name, counting) -> None:
+def test_a_death_at_the_last_store_of_a_swap_is_survived(
+    nest, feed_name, counting
+) -> None:
     # Numpy makes the others; `test_kill_every_store` counts them.
-    assert die_each_death(feed_name, swap_twice, counting, "swap") == 2
+    assert die_each_death(nest, feed_name, swap_twice, counting, "swap") == 2
 
 
-def test_a_wrong_order_does_not_survive(feed_name, tmp_path) -> None:
+def test_a_wrong_order_does_not_survive(nest, feed_name, tmp_path) -> None:
     source = checkout(tmp_path, MUTANTS["A1 publishes"])
     wrong = built_core(source, tmp_path, FLAGS)
     with pytest.raises(Exception, match=r".") as caught:
-        die_each_death(feed_name, append_two, wrong)
+        die_each_death(nest, feed_name, append_two, wrong)
     assert "after a death at store" in caught.value.__notes__[0]
     place(feed_name).segment.unlink(missing_ok=True)

@@ -257,19 +257,23 @@ def check_aftermath(name: str, phase: Phase, board: memoryview, old: Feed | None
     assert left == []
 
 
-def run_to_each_death(name, phase, adapt=lambda: None) -> int:
+def as_it_is():
+    """Change nothing."""
+
+
+def run_to_each_death(nest, name, phase, adapt=as_it_is) -> int:
     """Die at each `stride`-th step of a phase. Return about how many steps it has."""
 
     def live(step):
         if not phase.starts_empty:
             fill(name)
-        board = forks.board()
+        board = nest.clear_board()
         if phase.first is not None:
             earlier, at = PHASES[phase.first[0]], phase.first[1]
-            with forks.Fork(die_at, at, name, earlier, board, adapt) as feeder:
+            with nest.fork(die_at, at, name, earlier, board, adapt) as feeder:
                 assert feeder.wait() == -signal.SIGKILL
         with nullcontext() if phase.starts_empty else attach(name) as old:
-            with forks.Fork(die_at, step, name, phase, board, adapt) as feeder:
+            with nest.fork(die_at, step, name, phase, board, adapt) as feeder:
                 ended = feeder.wait()
             check_aftermath(name, phase, board, old)
         return ended
@@ -280,8 +284,8 @@ def run_to_each_death(name, phase, adapt=lambda: None) -> int:
 
 
 @pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES.keys())
-def test_the_feed_survives_a_death_at_each_step(feed_name, phase):
-    steps = run_to_each_death(feed_name, phase)
+def test_the_feed_survives_a_death_at_each_step(nest, feed_name, phase):
+    steps = run_to_each_death(nest, feed_name, phase)
     print(steps, "steps")
     assert steps >= 5
 
@@ -340,8 +344,8 @@ def ready_first():
     ("phase", "mutant"),
     [("append", publish_first), ("creation", ready_first), ("swap", enter_first)],
 )
-def test_a_wrong_order_is_found(feed_name, phase, mutant):
+def test_a_wrong_order_is_found(nest, feed_name, phase, mutant):
     with pytest.raises(Exception, match=r".") as caught:
-        run_to_each_death(feed_name, PHASES[phase], mutant)
+        run_to_each_death(nest, feed_name, PHASES[phase], mutant)
     assert "after a death at step" in caught.value.__notes__[0]
     place(feed_name).segment.unlink(missing_ok=True)

@@ -137,13 +137,13 @@ def check_alive(feed, before):
 
 
 @pytest.mark.parametrize("exits", [False, True])
-def test_forked_readers_come_and_go(feed_name, writer, exits):
+def test_forked_readers_come_and_go(nest, feed_name, writer, exits):
     held, identity = owned(writer.pid), place(feed_name).segment.stat().st_ino
-    board = forks.board()
+    board = nest.clear_board()
     count = 0
     with attach(feed_name) as feed:
         for number in range(1, FORKS + 1):
-            with forks.Fork(read_until_killed, feed_name, board, exits) as reader:
+            with nest.fork(read_until_killed, feed_name, board, exits) as reader:
                 forks.wait_until(lambda now=number: board[ATTACHED] == now, 10, "it")
                 if exits:
                     assert reader.result() == 64
