@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(places)))
 
 
-def pytest_collection_finish() -> None:
-    """Take what was collected out of the garbage collector's sight.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Take what is collected out of the garbage collector's sight.
 
-    Each full collection looks through half a million objects of collected tests
-    otherwise, for a quarter of a second. The census collects after many tests.
+    Each full collection would look through half a million objects, for a quarter of a
+    second, and the census needs one after many tests.
     """
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
