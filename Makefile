@@ -7,7 +7,7 @@ VENV   ?= .venv
 SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
 # The sources of the C core.
 # setup.py takes constants and docstrings from these modules.
 CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfeed/cutting.py \

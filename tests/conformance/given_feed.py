@@ -10,6 +10,7 @@ from conformance.market import FormingBar, GivenBar
 
 from shmfeed.identity import make_identity
 from shmfeed.ringbuf import RingWriter
+from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter, create
 
 IDENTITY = make_identity("binance", "spot", ["venue.example"])
@@ -51,6 +52,8 @@ class GivenFeed:
 
     def __exit__(self, *_: object) -> None:
         self._writer.close(unlink=True)
+        # No other feed has this name: thousands of runs would leave thousands of files.
+        place(self.name).lock.unlink(missing_ok=True)
 
     def append(self, bars: Iterable[GivenBar]) -> None:
         """Append those of these bars that are not there yet."""
