@@ -13,7 +13,7 @@ from support.playing import playing
 
 from shmfeed.codecs.interface import BarEvent, Heartbeat, Malformed
 from shmfeed.codecs.wealthai import WealthaiCodec
-from shmfeed.wire import connection, frames
+from shmfeed.wire import channel, connection, frames
 from shmfeed.wire.events import Subscribed
 
 ENDLESS = {
@@ -30,6 +30,12 @@ WATCHED = {
     "heartbeat_interval": 15.0,
     "data_timeout": 10_000.0,
 }
+
+
+@pytest.fixture(autouse=True)
+def dials_at_once(monkeypatch):
+    """Wait for nothing between two dials; hundreds would take most of the time."""
+    monkeypatch.setattr(channel, "STAGGER", 0.0)
 
 
 def pieces():

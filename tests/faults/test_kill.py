@@ -34,7 +34,7 @@ class Slow(WordByWord):
 
     def pause(self, word: int) -> None:
         if word > self._slot + SLOT_HEADER_WORDS:
-            for _ in range(200):
+            for _ in range(500):
                 pass
 
 

@@ -17,6 +17,8 @@ FEEDER = """
 import sys
 from shmfeed.settings.model import from_json
 from shmfeed.feeder.feeder import Feeder
+from shmfeed.wire import channel
+channel.STAGGER = 0.0  # a thousand pauses between dials would take most of the time
 {before}
 Feeder(from_json(sys.argv[1].encode())).run()
 """
