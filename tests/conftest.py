@@ -31,6 +31,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 os.environ[census.MARK] = str(os.getpid())  # each descendant inherits it
+# The threads that numpy's BLAS starts cost each process that imports numpy 50 ms of CPU
+# time. Tests start thousands, and none needs them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Every run has the same examples; HYPOTHESIS_PROFILE=explore looks for new ones.
 _SETTINGS = {"deadline": None, "database": None, "print_blob": True}
