@@ -17,7 +17,7 @@ import fuse
 import numpy as np
 import pytest
 from support import cores, forks
-from test_kill_every_store import fill_by_word
+from test_kill_every_store import as_it_is, fill_by_word
 
 from shmfeed.bar import Bar
 from shmfeed.codecs.interface import BarEvent
@@ -163,7 +163,9 @@ def finish(name, repair) -> Rows:
     return rows
 
 
-def die_at(step, name, repair, adapt):
+def die_at(step, name, repair, adapt, begun):
+    """Die there; `begun` is the time of the test's own events."""
+    globals()["start"] = lambda: begun
     cores.all_purely()  # its stores can be counted
     swap.fill_rows = fill_by_word
     burning = fuse.burn_at_each_step()
@@ -175,7 +177,7 @@ def die_at(step, name, repair, adapt):
     os._exit(0)
 
 
-def run_to_each_death(name, repair, adapt=lambda: None) -> int:
+def run_to_each_death(nest, name, repair, adapt=as_it_is) -> int:
     """Die at each `STRIDE`-th step of a repair. Return about how many it has."""
     prepare(name, repair)
     whole = finish(name, repair)
@@ -184,7 +186,7 @@ def run_to_each_death(name, repair, adapt=lambda: None) -> int:
         prepare(name, repair)
         with attach(name) as old:
             before = rows_of(old)
-            with forks.Fork(die_at, step, name, repair, adapt) as feeder:
+            with nest.fork(die_at, step, name, repair, adapt, start()) as feeder:
                 ended = feeder.wait()
             with attach(name) as new:
                 for feed in (old, new):
@@ -204,8 +206,8 @@ def check(found: Rows, before: Rows, whole: Rows, appends: bool) -> None:
 
 
 @pytest.mark.parametrize("repair", REPAIRS.values(), ids=REPAIRS.keys())
-def test_readers_see_the_old_rows_or_the_new(feed_name, repair):
-    assert run_to_each_death(feed_name, repair) > 40
+def test_readers_see_the_old_rows_or_the_new(nest, feed_name, repair):
+    assert run_to_each_death(nest, feed_name, repair) > 40
 
 
 def enter_first():
@@ -222,8 +224,8 @@ def enter_first():
     swap.build_rows = build_late
 
 
-def test_control_a_wrong_order_is_found(feed_name):
+def test_control_a_wrong_order_is_found(nest, feed_name):
     with pytest.raises(BaseException, match=r".") as caught:
-        run_to_each_death(feed_name, REPAIRS["a hole is filled"], enter_first)
+        run_to_each_death(nest, feed_name, REPAIRS["a hole is filled"], enter_first)
     assert "after a death at step" in caught.value.__notes__[0]
     place(feed_name).segment.unlink(missing_ok=True)
