@@ -69,6 +69,7 @@ def leftovers(before: Census, patience: float = PATIENCE_SECONDS) -> list[str]:
     deadline = time.monotonic() + patience
     while found and time.monotonic() < deadline:
         time.sleep(0.01)
+        gc.collect()  # a thread that has ended may have held a cycle
         found = _compare(before)
     return found
 
