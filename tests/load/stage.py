@@ -22,7 +22,8 @@ from shmfeed.segment.mapping import place
 
 SEED = 7
 READY_SECONDS = 180.0
-HISTORY = 30  # closed bars that the venue sends at a subscription
+# Closed bars at a subscription: more than a ledger keeps, so that none grows later.
+HISTORY = 80
 _LOOK_SECONDS = 0.1
 _CROWD = str(Path(__file__).with_name("crowd.py"))
 _TESTS = str(Path(__file__).parents[1])
