@@ -20,6 +20,8 @@ from shmfeed.relay.script import Script
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0  # longer than any wait that a command asks for
 _LEAST_VERSION = (6, 2)
+# redis-py has a class for it, or leaves the code in the text, by its version.
+_MOVED = re.compile(r"(?:MovedError|ResponseError MOVED) \d+ (\S*):(\d+)")
 _SILENCE = "no answer to the handshake; the port may be one of plain TCP"
 _FACT = re.compile(rb"^(redis_version|run_id):(\S+)", re.MULTILINE)
 
@@ -116,17 +118,14 @@ class RedisConnection:
             raise
         except errors.NoScriptError as error:
             raise _NoScriptError from error
-        except errors.MovedError as error:
-            self.close()
-            before, self._moved = self._moved, None
-            if before is not None:
-                raise explain(error, name, str(self.target)) from error
-            self._moved = (error.host or self.target.host, error.port)
-            raise _MovedError from error
         except (errors.RedisError, OSError) as error:
             self.close()
-            self._moved = None
-            raise explain(error, name, str(self.target)) from error
+            before, self._moved = self._moved, None
+            node = _node_in(error)
+            if node is None or before is not None:
+                raise explain(error, name, str(self.target)) from error
+            self._moved = node[0] or self.target.host, node[1]
+            raise _MovedError from error
 
     def _exchange(self, command: Sequence[bytes | str | float]) -> Any:
         self._connection.send_command(*command)
@@ -161,6 +160,12 @@ class _MovedError(Exception):
 
 class _NoScriptError(Exception):
     """The server was started again since it was given the script, or forgot it."""
+
+
+def _node_in(error: Exception) -> tuple[str, int] | None:
+    """Return the host and port that an answer of a cluster names, or None."""
+    found = _MOVED.fullmatch(f"{type(error).__name__} {error}")
+    return (found[1], int(found[2])) if found else None
 
 
 def _redis() -> ModuleType:

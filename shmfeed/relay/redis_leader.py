@@ -62,7 +62,7 @@ from shmfeed.relay.script import (
 from shmfeed.wire.boot_clock import boot_seconds
 
 LOG_ENTRIES = 1000
-PIECE_BYTES = 2 << 20  # of ring writes in one step
+PIECE_BYTES = 1 << 20  # of ring writes in one step
 ENTRY_BYTES = 1 << 20  # of the log; followers read the rings after a larger flush
 STATE_SECONDS = 0.4
 _LONGEST_STRING = 512 << 20  # what Redis holds under a key

@@ -4,6 +4,7 @@ Each action is drawn; the rows that a follower has, and those that a join finds,
 be those of the flushes that the present leader was let write.
 """
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from shmfeed.relay.redis_engine import RedisEngine
 from shmfeed.relay.redis_errors import ConnectionDroppedError
 
 HISTORY = 6
+SCALE = float(os.environ.get("TEST_SCALE", "1"))
 FENCE = "if held[1] ~= ARGV[1] then return {'FENCED', held[1] or ''} end"
 Action = tuple[str, int, tuple[tuple[int, int, int], ...]]
 
@@ -181,7 +183,7 @@ ACTIONS = st.lists(
 
 @given(actions=ACTIONS)
 @settings(
-    max_examples=60,
+    max_examples=max(1, round(40 * SCALE)),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_followers_have_what_the_leader_wrote(
