@@ -143,6 +143,9 @@ class Engine(Protocol):
     def leadership(self) -> Leadership:
         """Return who leads now."""
 
+    def head(self) -> Head | None:
+        """Return the head that any leader wrote last, None without one."""
+
     def stand_by(self, member: Member) -> list[Member]:
         """Tell that a publisher lives, for MEMBER_SECONDS; return all that do."""
 

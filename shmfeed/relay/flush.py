@@ -106,7 +106,8 @@ class Flush(NamedTuple):
         sent: The leader's wall clock when the flush was made, ms UTC; it measures the
             difference of clocks and nothing else.
         closed: Closed rows, new, revised or filled in later.
-        forming: The newest forming bar of each stream that has another one.
+        forming: The newest forming bar of each stream that has another one. One that
+            opens at `layout.NO_BAR` says that the stream's bar was taken back.
         whole: Streams of which `closed` has all rows; others that were there are gone.
         marks: By stream number, those that have changed.
         catalog: The streams, if they have changed.
