@@ -1,4 +1,4 @@
-"""What has changed in a feed's segment since the last flush.
+"""The changes of a feed's segment since the last flush.
 
 A reader of changes remembers, for each entry of the catalog, the catalog word, the
 count, the counter of the forming latch and the marks that it has told. One comparison
@@ -118,7 +118,7 @@ class ChangeReader:
         self._gone: list[int] = []  # numbers of streams that have no entry any more
 
     def read(self, everything: bool = True) -> Flush | None:
-        """Return the changes as a flush without a head, None if there are none.
+        """Return the changes as a flush without a head, None without a change.
 
         Args:
             everything: False leaves out forming bars, and the marks of streams that
@@ -199,7 +199,9 @@ class ChangeReader:
         """Return for each of these entries if it is still its stream's, step B3."""
         fence()  # B2, acquire: pairs with E2, in `Catalog`
         epochs = self._words.take(self._starts[entries] + E_EPOCH)
-        return (epochs == self._epochs[entries]) & (epochs & 1 == 0)
+        are_bound: NDArray[np.bool_] = epochs == self._epochs[entries]
+        are_bound &= epochs & 1 == 0
+        return are_bound
 
     # Marks
 
@@ -210,8 +212,9 @@ class ChangeReader:
         changed = (cells != self._told_marks[self._active]).any(axis=1)
         if closed is not None:
             has_rows = np.zeros(len(self._streams), np.bool_)
-            for entries in (*closed.entries, closed.whole):
+            for entries in closed.entries:
                 has_rows[entries] = True
+            has_rows[closed.whole] = True
             changed &= has_rows[self._active]
         chosen = np.flatnonzero(changed)
         chosen = chosen[self._are_bound(self._active[chosen])]
@@ -237,7 +240,7 @@ class ChangeReader:
         block = self._words.take(cells + np.arange(FORMING_WORDS)[:, np.newaxis])
         fence()  # F3, acquire: pairs with U1
         is_whole = (self._words.take(at) == counters) & self._are_bound(entries)
-        # Rows are read now, after the bars: a bar that has closed meanwhile is none.
+        # Rows are read now, after the bars: one may have closed meanwhile.
         slots = self._load_slots(entries)
         is_whole &= slots.are_sound
         is_newer = (counters > 0) & (block[0] > self._rows.last_opens(slots))
@@ -378,7 +381,7 @@ class ChangeReader:
     def _check(self, entries: Iterable[int]) -> None:
         """Raise SegmentFormatError if the slot of one of these entries is damaged.
 
-        A slot that its writer is filling, or an entry that changes hands, is none.
+        A slot that its writer is filling, or an entry that changes hands, is whole.
         """
         for entry in entries:
             try:

@@ -1,4 +1,4 @@
-"""Which of several publishers of one feed leads: lead, stand by, resign.
+"""The choice of a leader among the publishers of a feed: lead, stand by, resign.
 
 The engine elects: the first publisher that asks while none leads is the leader, until
 it resigns or does not renew in time, and each leader has a higher epoch than all before
@@ -29,7 +29,7 @@ NO_LEADER = Leadership("", 0, 0)
 
 
 class OwnFeed(NamedTuple):
-    """What a publisher's own feed is like."""
+    """The state and the health of a publisher's own feed."""
 
     state: State
     health: Health

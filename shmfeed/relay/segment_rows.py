@@ -6,7 +6,7 @@ each. Rows that a writer has begun to replace meanwhile are left out; the caller
 their streams again later.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +46,16 @@ class Slots(NamedTuple):
     published: IntArray
     are_sound: NDArray[np.bool_]
 
-    def take(self, chosen: IntArray) -> Self:
+    def take(self, chosen: IntArray) -> "Slots":
         """Return some of these slots."""
-        return self._make(column[chosen] for column in self)
+        words, at, base, published, are_sound = self
+        return Slots(
+            words[chosen],
+            at[chosen],
+            base[chosen],
+            published[chosen],
+            are_sound[chosen],
+        )
 
 
 class SegmentRows:
@@ -98,7 +105,8 @@ class SegmentRows:
         starts = np.cumsum(counts) - counts
         row = np.arange(total) + np.repeat(first - starts, counts)
         at = np.repeat(slots.at, counts) + row % self._geometry.capacity
-        return self.words.take(at + SLOT_HEADER_WORDS + self._columns).view(np.float64)
+        cells: IntArray = self.words.take(at + SLOT_HEADER_WORDS + self._columns)
+        return cells.view(np.float64)
 
     def _copies(self, slots: Slots, first: IntArray, counts: IntArray) -> FloatArray:
         # Rows are there twice, so that any window is one piece of each column.
@@ -113,7 +121,7 @@ class SegmentRows:
         return found.view(np.float64)
 
     def last_opens(self, slots: Slots) -> IntArray:
-        """Return the open time of each slot's newest row, -1 where there is none."""
+        """Return the open time of each slot's newest row, -1 where it has no row."""
         has_rows = slots.are_sound & (slots.published > slots.base)
         row = np.where(has_rows, slots.published - 1, 0) % self._geometry.capacity
         opens = self.words.take(slots.at + SLOT_HEADER_WORDS + row)
@@ -125,12 +133,13 @@ class SegmentRows:
         intent = self.words.take(slots.at + S_INTENT)
         fence()
         epoch = self.words.take(slots.at + S_EPOCH)
-        is_same = slots.are_sound & (epoch == slots.words >> SLOT_BITS)
-        return is_same & (intent - first <= self._geometry.capacity)
+        are_whole: NDArray[np.bool_] = epoch == slots.words >> SLOT_BITS
+        are_whole &= slots.are_sound & (intent - first <= self._geometry.capacity)
+        return are_whole
 
 
 class Difference(NamedTuple):
-    """What a stream's new rows differ in from those that were sent.
+    """The difference of a stream's rows from those that were sent.
 
     Attributes:
         rows: The rows that are new or have other values.
