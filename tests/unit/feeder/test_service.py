@@ -4,11 +4,11 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from support.command_line import end
+from support.service_manager import Listener
 from support.waiting import until
 
 from shmfeed.feeder.service import ServiceManager
@@ -16,30 +16,6 @@ from shmfeed.simulator import Venue
 
 pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
-
-SECONDS = 20.0
-
-
-class Listener:
-    """A service manager's socket, and the messages that came."""
-
-    def __init__(self, address: str) -> None:
-        self.messages: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(address)
-
-    def await_message(self, start: str, seconds: float = SECONDS) -> str:
-        """Return the next message that starts so."""
-        deadline = time.monotonic() + seconds
-        while True:
-            self._socket.settimeout(max(0.01, deadline - time.monotonic()))
-            message = self._socket.recv(4096).decode()
-            self.messages.append(message)
-            if message.startswith(start):
-                return message
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from support.service_manager import FEEDER, SYSTEMD, Unit
 
 from shmfeed.cli.main import COMMANDS, _build_parsers
 from shmfeed.settings.loading import from_options, load
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-FEEDER = DEPLOY / "systemd" / "shmfeed@.service"
+UNITS = sorted(SYSTEMD.glob("*.service"))
 ALIVE, READY = ["status", "--alive"], ["status"]
 
 
@@ -34,16 +34,6 @@ def check_command(words: list[str]) -> list[str]:
         at = rest.index("--feed")
         del rest[at : at + 2]
     return [name, *rest]
-
-
-def unit(path: Path) -> dict[str, list[str]]:
-    """Return the values of a unit's keys, each in the order of its lines."""
-    found: dict[str, list[str]] = {}
-    for line in path.read_text().splitlines():
-        if "=" in line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            found.setdefault(key, []).append(value)
-    return found
 
 
 def commands_of(text: str) -> list[list[str]]:
@@ -68,7 +58,7 @@ class TestSystemd:
             text = re.sub(r"/bin/(shmfeed|python)\b", "/bin/true", text)
             (tmp_path / other.name).write_text(text)
         drop_in = "shmfeed@.service.d"
-        shutil.copytree(DEPLOY / "systemd" / drop_in, tmp_path / drop_in)
+        shutil.copytree(SYSTEMD / drop_in, tmp_path / drop_in)
         name = path.name.replace("@", "@spot")
         done = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", f"./{name}"],
@@ -82,18 +72,33 @@ class TestSystemd:
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_the_feeders_unit_can_be_relied_on(self) -> None:
-        found = unit(FEEDER)
-        assert found["Type"] == ["notify"]
-        assert int(found["WatchdogSec"][0]) > 5  # a main loop still for 5 s is stale
-        assert found["RestartPreventExitStatus"] == ["2"]
-        assert int(found["OOMScoreAdjust"][0]) < 0
+        unit = Unit(FEEDER)
+        assert unit["Type"] == "notify"
+        assert int(unit["WatchdogSec"]) > 5  # a main loop still for 5 s is stale
+        assert int(unit["OOMScoreAdjust"]) < 0
         # They would give it a /dev/shm, or a user, that its readers do not have.
-        assert not {"PrivateDevices", "DynamicUser", "PrivateIPC"} & found.keys()
+        for key in ("PrivateDevices", "DynamicUser", "PrivateIPC"):
+            assert key not in unit
+
+    def test_a_copy_of_the_unit_takes_the_feed_over(self) -> None:
+        assert "--takeover" in Unit(FEEDER).command("ExecStart", "spot")
+        pages = [ROOT / "docs" / name for name in ("deployment.md", "operations.md")]
+        copied = "cp deploy/systemd/shmfeed@.service .*/system/shmfeed-alt@.service"
+        assert re.search(copied, pages[0].read_text())
+        for page in pages:
+            assert "systemctl start shmfeed-alt@spot" in page.read_text(), page
+
+    def test_the_unit_may_write_the_log_of_the_page(self) -> None:
+        unit = Unit(FEEDER)
+        assert unit["ProtectSystem"] == "strict"
+        page = (ROOT / "docs" / "operations.md").read_text()
+        (log_file,) = re.findall(r"^log_file: (.*)$", page, re.MULTILINE)
+        assert Path(log_file).parent == Path("/var/log", unit["LogsDirectory"])
 
     def test_the_token_is_a_credential(self) -> None:
-        found = unit(DEPLOY / "systemd" / "shmfeed@.service.d" / "token.conf")
-        name = found["LoadCredential"][0].partition(":")[0]
-        assert found["Environment"] == [f"WEBSOCKET_CSRF_TOKEN_FILE=%d/{name}"]
+        unit = Unit(SYSTEMD / "shmfeed@.service.d" / "token.conf")
+        name = unit["LoadCredential"].partition(":")[0]
+        assert unit["Environment"] == f"WEBSOCKET_CSRF_TOKEN_FILE=%d/{name}"
 
 
 def load_yaml(path: str) -> Any:

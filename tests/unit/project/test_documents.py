@@ -97,6 +97,21 @@ def test_a_chinese_page_has_the_sections_and_blocks_of_the_english_one(
     assert blocks[page] == blocks[english]
 
 
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+def test_a_page_links_to_itself_in_the_other_language(page: Path) -> None:
+    english = ROOT / "docs" / page.name
+    assert f"\n\n[English](../{page.name})\n\n" in page.read_text()
+    assert f"\n\n[中文](zh/{page.name})\n\n" in english.read_text()
+    for index in ("docs/index.md", "README.md"):
+        assert f"zh/{page.name})" in (ROOT / index).read_text(), index
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+def test_a_chinese_page_leads_to_chinese_pages(page: Path) -> None:
+    linked = re.findall(r"\]\(\.\./([\w-]+\.md)", prose(page))
+    assert {name for name in linked if (page.parent / name).exists()} == {page.name}
+
+
 def test_both_pictures_are_the_same() -> None:
     picture = (ROOT / "README.md").read_text().split("## The picture\n\n```\n")[1]
     architecture = (ROOT / "ARCHITECTURE.md").read_text()
