@@ -32,6 +32,16 @@ def check_owner(name: str, value: object) -> int:
     return _check_account(name, value, "user", _user_of)
 
 
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number where this host has no name for it."""
+    import pwd  # noqa: PLC0415 # Windows has none
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
 def check_group(value: object) -> str:
     """Return a group as it is given, by name or number, if this host knows it."""
     group_number(value)

@@ -7,12 +7,14 @@ import difflib
 import os
 from typing import Literal, TypedDict
 
+from shmfeed.accounts import user_name
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
 from shmfeed.health import Health
 from shmfeed.layout import State
-from shmfeed.segment.inventory import feeds_with_segment
+from shmfeed.segment.inventory import feeds_of_others, feeds_with_segment
 from shmfeed.segment.mapping import Place, open_segment, place
 from shmfeed.status import feed_status
+from shmfeed.text import printable
 
 UNREADABLE: Literal["unreadable"] = "unreadable"
 _NOT_READY = (
@@ -40,6 +42,27 @@ def describe_feeds(missing: str, owner: int | None = None) -> str:
     meant = f"did you mean {lower[near[0]]!r}? " if near else ""
     more = ", .." if len(feeds) > _MAX_NAMED else ""
     return f"{meant}{user}'s feeds are: {', '.join(feeds[:_MAX_NAMED])}{more}"
+
+
+def describe_other_feeds(missing: str | None = None) -> str:
+    """Return the clause that names other users' feeds, or an empty string.
+
+    If one of them has the feed `missing`, it tells only of users that have it.
+
+    Raises UnsupportedPlatformError.
+    """
+    others = feeds_of_others()
+    having = {user: [missing] for user, feeds in others.items() if missing in feeds}
+    told = [
+        f"{printable(user_name(user))} ({', '.join(feeds[:_MAX_NAMED])})"
+        for user, feeds in (having or others).items()
+    ]
+    if not told:
+        return ""
+    return (
+        f"; other users have feeds: {', '.join(told[:_MAX_NAMED])}; choose the user by"
+        " SHMFEED_OWNER"
+    )
 
 
 class FeedRow(TypedDict):

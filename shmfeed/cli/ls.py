@@ -6,7 +6,13 @@ import json
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.options import add_owner_option, owner_of
 from shmfeed.cli.output import format_duration, format_table, print_output
-from shmfeed.listing import UNREADABLE, FeedRow, feed_row, list_feeds
+from shmfeed.listing import (
+    UNREADABLE,
+    FeedRow,
+    describe_other_feeds,
+    feed_row,
+    list_feeds,
+)
 from shmfeed.segment.mapping import feed_not_found, place
 from shmfeed.text import mebibytes, printable
 
@@ -46,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     owner = owner_of(args)
     rows = list_feeds(owner) if args.feed is None else [_find_row(args.feed, owner)]
-    print_output(json.dumps(rows, indent=2) if args.json else format_feeds(rows))
+    if args.json:
+        print_output(json.dumps(rows, indent=2))
+    else:
+        others = describe_other_feeds() if not rows and owner is None else ""
+        print_output(format_feeds(rows) + others)
     unreadable = args.feed is not None and rows[0]["health"] == UNREADABLE
     return FAILED if unreadable else 0
 

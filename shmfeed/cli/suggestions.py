@@ -90,19 +90,21 @@ def describe_repeated_option(
 
 
 def suggest_feeds(missing_segment: str | None) -> str:
-    """Return the clause that names the other feeds of a feed's user.
+    """Return the clauses that name the other feeds of a feed's user, and other users'.
 
-    Return an empty string for a user without feeds.
+    Return an empty string where no feed exists.
 
     Args:
         missing_segment: The path of the segment that cannot be attached.
     """
-    from shmfeed.segment.inventory import feeds_with_segment  # noqa: PLC0415  loads mmap
+    from shmfeed.listing import describe_other_feeds  # noqa: PLC0415  loads mmap
+    from shmfeed.segment.inventory import feeds_with_segment  # noqa: PLC0415  as above
     from shmfeed.segment.mapping import place  # noqa: PLC0415  as above
 
     try:
-        owner = _owner_of(missing_segment)
+        owner, missing = _owner_and_feed(missing_segment)
         feeds = feeds_with_segment(owner)
+        others = describe_other_feeds(missing) if owner == os.geteuid() else ""
     except ShmfeedError:
         return ""
     if missing_segment in [str(place(name, owner).segment) for name in feeds]:
@@ -110,15 +112,16 @@ def suggest_feeds(missing_segment: str | None) -> str:
     more = ", .." if len(feeds) > _MAX_FEEDS else ""
     names = ", ".join(feeds[:_MAX_FEEDS])
     if not names:
-        return ""
+        return others
     if owner != os.geteuid():
         return f"; user {owner} has the feeds: {names}{more}"
-    return f"; the feeds of this user are: {names}{more}"
+    return f"; the feeds of this user are: {names}{more}{others}"
 
 
-def _owner_of(segment: str | None) -> int:
-    number = (segment or "").rpartition("/")[2].split(".")[1:2]
-    return int(number[0]) if number else os.geteuid()
+def _owner_and_feed(segment: str | None) -> tuple[int, str | None]:
+    """Return the user and the feed that the path of a segment names."""
+    parts = (segment or "").rpartition("/")[2].split(".", 2)
+    return (int(parts[1]), parts[2]) if len(parts) == 3 else (os.geteuid(), None)
 
 
 def find_ring(feed: "Feed", symbol: str, timeframe: str) -> "Ring":

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,27 @@ def feeds_with_segment(owner: int | None = None) -> list[str]:
     """
     feeds = take_inventory(owner).feeds
     return [name for name in feeds if os.path.lexists(place(name, owner).segment)]
+
+
+def feeds_of_others() -> dict[int, list[str]]:
+    """Return the names of other users' feeds, by the number of the user.
+
+    Only a segment of the user whom its name tells counts: any user may create a file
+    of any name. Raises UnsupportedPlatformError if live feeds cannot work here.
+    """
+    found: dict[int, list[str]] = {}
+    where = place(_ANY)
+    program = where.segment.name.partition(".")[0]
+    for entry in sorted(_files_in(where.segment.parent)):
+        prefix, _, rest = entry.partition(".")
+        user, _, feed = rest.partition(".")
+        if prefix != program or not user.isdecimal() or int(user) == os.geteuid():
+            continue
+        with suppress(OSError):  # it may be gone by now
+            is_theirs = where.segment.with_name(entry).lstat().st_uid == int(user)
+            if is_theirs and _is_feed_name(feed):
+                found.setdefault(int(user), []).append(feed)
+    return found
 
 
 def is_replay(feed: str) -> bool:

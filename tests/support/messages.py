@@ -31,6 +31,7 @@ _RETURN |= {"_drop_reason", "_why_dropped", "describe_bar", "describe_error"}
 _RETURN |= {"describe_unknown_command", "describe_unknown_arguments"}
 _RETURN |= {"describe_repeated_option", "suggest_feeds", "describe_fault"}
 _RETURN |= {"_describe_policy", "_uncompared", "difference", "_values", "_verdict"}
+_RETURN |= {"describe_other_feeds"}
 _NAMED = {"last_error", "reason"}  # keys and keywords whose value is shown
 _FORMAT = re.compile(r"%(\.\d+)?[sdorfgx]")
 _EDGES = {"rstrip", "strip"}

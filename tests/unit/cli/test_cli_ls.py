@@ -9,6 +9,7 @@ import pytest
 from support import own_shm
 from support.command_line import append
 
+from shmfeed.accounts import user_name
 from shmfeed.cli.main import main
 from shmfeed.layout import H_SIZE, READY, VERSION
 from shmfeed.listing import feed_row, list_feeds
@@ -177,14 +178,34 @@ open("/dev/shm/shmfeed.%d.not a name" % uid, "w").close()
 open("/dev/shm/shmfeed.%d.a" % (uid + 1), "w").close()
 open("/dev/shm/other", "w").close()
 tell(printed("ls"))
+is_given = True
+for name in "spot", "not a name", "usdm":
+    path = "/dev/shm/shmfeed.%d.%s" % (uid + 1, name)
+    open(path, "w").close()
+    try:
+        os.chown(path, uid + 1, -1)
+    except OSError:  # only root can give a file away
+        is_given = False
+open("/dev/shm/shmfeed.%d.forged" % (uid + 2), "w").close()
+for name in "a", "b", "not a name":
+    os.unlink("/dev/shm/shmfeed.%d.%s" % (uid, name))
+tell(printed("ls"))
+tell(printed("ls", "--json"))
+tell(printed("ls", "--owner", str(uid + 3)))
+tell(is_given)
 """
 
 
 def test_without_feeds_it_suggests_a_command(child, feed_name) -> None:
-    text, plain, two = own_shm.run(child, feed_name, "size=64k", NO_FEEDS)
+    text, plain, two, *others = own_shm.run(child, feed_name, "size=64k", NO_FEEDS)
     assert text[0] == 0
     assert text[1].startswith("no feeds; start one with `shmfeed run --symbols ")
     assert plain == [0, "[]\n"]
     assert [line.split()[0] for line in two[1].splitlines()[1:3]] == ["a", "b"]
     assert len(two[1].splitlines()) == 6
     assert H_SIZE == 1  # as UNREADABLE_SEGMENTS assumes
+    listed, as_json, of_nobody, is_given = others
+    theirs = f"{user_name(1)} (spot, usdm); choose the user by SHMFEED_OWNER"
+    clause = f"; other users have feeds: {theirs}" if is_given else ""
+    assert listed == [0, text[1].replace("\n", f"{clause}\n")]
+    assert (as_json, of_nobody) == (plain, text)

@@ -1,12 +1,14 @@
 """`shmfeed status`: exit codes, the table, JSON, and `--watch`."""
 
 import json
+import os
 import re
 import time
 
 import pytest
 from support.command_line import append, end
 
+from shmfeed.accounts import user_name
 from shmfeed.cli.colours import has_colours
 from shmfeed.cli.main import main
 from shmfeed.cli.status import format_status
@@ -101,7 +103,22 @@ def test_the_feeds_of_this_user_are_named(
     monkeypatch.setattr("shmfeed.cli.suggestions._MAX_FEEDS", 1 << 20)
     assert main(["status", "--feed", feed_name + "x"]) == 2
     names = capsys.readouterr().err.partition("; the feeds of this user are: ")[2]
-    assert feed_name in names.strip().split(", ")
+    assert feed_name in names.strip().partition(";")[0].split(", ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_feed_of_this_name_is_named(feed_name, capsys) -> None:
+    segment = place(feed_name, 1).segment
+    segment.touch(0o600)
+    try:
+        assert main(["status", "--feed", feed_name]) == 2
+        assert "other users" not in capsys.readouterr().err  # forged
+        os.chown(segment, 1, 1)
+        assert main(["status", "--feed", feed_name]) == 2
+        told = f"; other users have feeds: {user_name(1)} ({feed_name}); choose the"
+        assert told in capsys.readouterr().err
+    finally:
+        segment.unlink()
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["tail", "A", "1m"]])
