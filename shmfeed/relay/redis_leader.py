@@ -26,6 +26,7 @@ from shmfeed.relay.blobs import (
     pack_head,
     pack_state,
     unpack_catalog,
+    unpack_head,
     unpack_streams,
 )
 from shmfeed.relay.engine import (
@@ -41,7 +42,7 @@ from shmfeed.relay.engine import (
     Request,
 )
 from shmfeed.relay.feed_state import FeedState
-from shmfeed.relay.flush import Flush
+from shmfeed.relay.flush import Flush, Head
 from shmfeed.relay.redis_connection import RedisTarget
 from shmfeed.relay.redis_errors import ConnectionDroppedError
 from shmfeed.relay.redis_feed import RedisFeed
@@ -129,6 +130,11 @@ class LeaderSide(RedisFeed):
             return Leadership(leader, int(epoch), int(since))
         except ValueError:
             raise self._describe_foreign(self._keys.leader, "string", found) from None
+
+    def head(self) -> Head | None:
+        """Return the head that any leader wrote last, None without one."""
+        blob = self._connection.call("GET", self._keys.head)
+        return None if blob is None else unpack_head(blob, self._keys.head)[0]
 
     def stand_by(self, member: Member) -> list[Member]:
         """Tell that a publisher lives, for MEMBER_SECONDS; return all that do."""

@@ -373,6 +373,12 @@ class TestFollow:
         assert follower.follow(position, 0.0) == []
         assert follower.follow(position, 0.05) == []
 
+    def test_the_head_that_was_written_last(self, engines: Engines) -> None:
+        other = engines.make()
+        assert other.head() is None
+        engines.leader().resign()
+        assert other.head() == HEAD
+
     def test_a_new_leader(self, engines: Engines) -> None:
         old, new, follower = engines.leader(), engines.make(), engines.make()
         position = follower.join().position
