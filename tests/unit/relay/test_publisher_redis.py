@@ -1,0 +1,123 @@
+"""A publisher with a real Redis: what a follower finds there is the segment's."""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from support.beating import A, Beating, append
+from support.waiting import until
+
+from shmfeed.relay.engine import EngineAwayError, MustJoinError
+from shmfeed.relay.publisher import Publisher
+
+HISTORY = 50
+B = ("B", "5m")
+
+
+@pytest.fixture
+def feed(feed_name):
+    with Beating(feed_name, history=HISTORY) as feed:
+        yield feed
+
+
+@contextmanager
+def publishing(name, engine, member="here:1"):
+    publisher = Publisher(name, engine, member=member)
+    stop = threading.Event()
+    thread = threading.Thread(target=publisher.run, args=(stop,))
+    thread.start()
+    try:
+        yield publisher
+    finally:
+        stop.set()
+        thread.join()
+
+
+def rows_of(found):
+    """Return the rows of each stream of blocks with numbers."""
+    rows = {}
+    for numbers, block in found:
+        columns = block.view(np.int64).T.tolist()
+        for number, row in zip(numbers.tolist(), columns, strict=True):
+            rows.setdefault(number, []).append(tuple(row))
+    return rows
+
+
+def joined_rows(engine):
+    """Return the rows by stream that a follower joins with; {} if it cannot."""
+    try:
+        joined = engine.join()
+        rows = rows_of(engine.rings(joined.catalog))
+    except (EngineAwayError, MustJoinError):
+        return {}
+    return {joined.catalog.streams[number]: found for number, found in rows.items()}
+
+
+def rows_in(feed, key):
+    block = feed.writer.reader(key).snapshot(HISTORY).block
+    return [tuple(row) for row in block.view(np.int64).T.tolist()]
+
+
+def test_a_follower_joins_with_the_rows_and_follows(feed, engines):
+    append(feed.ring, 1, 2, 3)
+    follower = engines.make()
+    with publishing(feed.writer.name, engines.make()) as publisher:
+        until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+        joined = follower.join()
+        assert joined.head.leader == "here:1"
+        assert joined.head.state == "connected"
+        assert follower.head().identity == joined.head.identity
+        assert joined.marks[0].subscribed
+        append(feed.ring, 4)
+        feed.ring.update_forming(5 * 60_000, 5, 6, 5, 5.5, 1)
+        found, forming, position = [], [], joined.position
+        while not found or not forming:
+            for entry in follower.follow(position, 5.0):
+                found += rows_of([entry.flush.closed]).get(0, [])
+                forming += rows_of([entry.flush.forming]).get(0, [])
+                position = entry.position
+                assert entry.delay < 5.0
+        assert found == rows_in(feed, A)[-1:]
+        assert forming[-1][0] == 5 * 60_000
+        until(lambda: publisher.status["lag"] is not None)
+    assert follower.leadership().epoch == 0
+
+
+def test_repairs_and_new_streams_reach_a_follower(feed, engines):
+    append(feed.ring, *range(1, 31))
+    follower = engines.make()
+    with publishing(feed.writer.name, engines.make()):
+        until(lambda: joined_rows(follower))
+        rows = feed.writer.reader(A).snapshot(HISTORY).block
+        rows[5, 7] = 99.0
+        feed.writer.replace_rows(*A, rows)
+        append(feed.writer.add_stream(*B), 5, 10, minutes=5)
+        truth = {key: rows_in(feed, key) for key in (A, B)}
+        until(lambda: joined_rows(follower) == truth)
+        feed.writer.drop_rows(*A, 20 * 60_000)
+        truth = {key: rows_in(feed, key) for key in (A, B)}
+        until(lambda: joined_rows(follower) == truth)
+
+
+def test_a_redis_that_was_restarted_empty_has_all_again(feed, engines, redis_server):
+    append(feed.ring, 1, 2, 3)
+    follower = engines.make()
+    with publishing(feed.writer.name, engines.make()) as publisher:
+        until(lambda: joined_rows(follower))
+        before = follower.leadership().epoch
+        redis_server.restart()
+        append(feed.ring, 4)
+        until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+        assert follower.leadership().epoch > before
+        until(lambda: publisher.status["error"] is None)
+
+
+def test_keys_that_were_deleted_are_written_again(feed, engines, redis_server):
+    append(feed.ring, 1, 2, 3)
+    follower = engines.make()
+    with publishing(feed.writer.name, engines.make()):
+        until(lambda: joined_rows(follower))
+        redis_server.do("FLUSHALL")
+        append(feed.ring, 4)
+        until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
