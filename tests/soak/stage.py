@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from soak.incidents import Load
 from soak.recovery import Recovery
-from soak.truth import SECOND, TIMEFRAME, Truth, is_final
+from soak.truth import SECOND, TIMEFRAME, Truth, differences
 from support.staged_feed import StagedFeed
 from support.venue_process import VenueProcess
 
@@ -282,24 +282,20 @@ class Stage(StagedFeed):
         found: list[str] = []
         for symbol in self.load.names:
             rows = self._feed.ring(symbol, TIMEFRAME).snapshot(self.load.history)
-            times = np.array(rows.open_time)
-            chosen = times <= until - SECOND
-            times, values = times[chosen], np.array(rows.values)[:, chosen]
-            if not len(times):
-                found.append(f"{symbol}: there are no rows")
-                continue
-            truth = self._truth.bars(symbol, int(times[0]), until - SECOND)
-            wanted = [bar.open_time for bar in truth]
-            found += _compared(symbol, times.tolist(), wanted)
-            wrong = self._truth.wrong(symbol, times, values, final=True)
-            found += [f"{symbol}: the row of {t} is wrong" for t in times[wrong]]
-            doubtful = ~is_final(np.array(rows["flags"])[chosen])
-            found += [f"{symbol}: the row of {t} is doubtful" for t in times[doubtful]]
+            found += differences(self._truth, symbol, rows, until)
             if count:
-                self.found.compared += len(times)
-                span = int(times[-1] - times[0]) // SECOND + 1
-                self.found.holes += span - len(wanted)
+                self._count_compared(symbol, np.array(rows.open_time), until)
         return found
+
+    def _count_compared(
+        self, symbol: str, times: "np.ndarray[Any, Any]", until: int
+    ) -> None:
+        times = times[times <= until - SECOND]
+        if len(times):
+            first, last = int(times[0]), int(times[-1])
+            self.found.compared += len(times)
+            held = self._truth.bars(symbol, first, until - SECOND)
+            self.found.holes += (last - first) // SECOND + 1 - len(held)
 
     def _take_result(self, output: str, _errors: str | None) -> None:
         if not output.strip():
@@ -331,12 +327,3 @@ def audit(feed: str) -> tuple[str, list[str]]:
     if not done.returncode:
         return summary, []
     return summary, [f"shmfeed audit: {summary}", *lines[-_AUDIT_LINES:]]
-
-
-def _compared(symbol: str, times: list[int], wanted: list[int]) -> list[str]:
-    missing, more = sorted({*wanted} - {*times}), sorted({*times} - {*wanted})
-    found = [f"{symbol}: the row of {time} is missing" for time in missing]
-    found += [f"{symbol}: the venue has no bar of {time}" for time in more]
-    if times != sorted({*times}):
-        found.append(f"{symbol}: rows are repeated or out of order")
-    return found

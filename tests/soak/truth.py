@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmfeed.bar import UNCONFIRMED, Bar
+from shmfeed.memory.rows import Slice
 from shmfeed.simulator import STEPS, bar, expected
 from shmfeed.simulator.archive import Archive
 from shmfeed.simulator.faults import parse_faults
@@ -94,3 +95,28 @@ class Truth:
 def is_final(flags: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which rows claim that their values are final."""
     return (flags & UNCONFIRMED) == 0
+
+
+def differences(truth: Truth, symbol: str, rows: Slice, until: int) -> list[str]:
+    """Compare a stream's rows that close up to `until` with the truth, bar for bar."""
+    times = np.array(rows.open_time)
+    chosen = times <= until - SECOND
+    times, values = times[chosen], np.array(rows.values)[:, chosen]
+    if not len(times):
+        return [f"{symbol}: there are no rows"]
+    held = truth.bars(symbol, int(times[0]), until - SECOND)
+    found = _compared(symbol, times.tolist(), [bar.open_time for bar in held])
+    wrong = truth.wrong(symbol, times, values, final=True)
+    found += [f"{symbol}: the row of {t} is wrong" for t in times[wrong]]
+    doubtful = ~is_final(np.array(rows["flags"])[chosen])
+    found += [f"{symbol}: the row of {t} is doubtful" for t in times[doubtful]]
+    return found
+
+
+def _compared(symbol: str, times: list[int], wanted: list[int]) -> list[str]:
+    missing, more = sorted({*wanted} - {*times}), sorted({*times} - {*wanted})
+    found = [f"{symbol}: the row of {time} is missing" for time in missing]
+    found += [f"{symbol}: the venue has no bar of {time}" for time in more]
+    if times != sorted({*times}):
+        found.append(f"{symbol}: rows are repeated or out of order")
+    return found

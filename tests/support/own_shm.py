@@ -1,11 +1,17 @@
-"""A child process with its own /dev/shm, in a mount namespace."""
+"""A child process with its own /dev/shm, in a mount namespace.
+
+    python own_shm.py 64m program.py arguments..
+
+runs a Python program there.
+"""
 
 import ctypes
 import json
+import os
+import sys
+from pathlib import Path
 
-import pytest
-
-_NEW_MOUNTS, _PRIVATE = 0x00020000, 0x44000
+_NEW_MOUNTS, _NEW_USERS, _PRIVATE = 0x00020000, 0x10000000, 0x44000
 
 NOT_PERMITTED = 77
 
@@ -43,6 +49,8 @@ def run(child, name, options, code):
 
     Skip the test where the host permits no mount namespace.
     """
+    import pytest
+
     process = child(MOUNT + code, name, options)
     out, err = process.communicate(timeout=50)
     if process.returncode == NOT_PERMITTED:
@@ -51,13 +59,25 @@ def run(child, name, options, code):
     return [json.loads(line) for line in out.splitlines()]
 
 
-def enter() -> bool:
-    """Give this forked child its own, empty /dev/shm. Return False if not permitted.
+def enter(size: str = "4m") -> bool:
+    """Give this process of one thread its own, empty /dev/shm.
 
-    Other tests then list no feed of this child.
+    Other processes then list no feed of it. Return False where that is not permitted.
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    uid, gid = os.geteuid(), os.getegid()
     if libc.unshare(_NEW_MOUNTS):
-        return False
+        if libc.unshare(_NEW_MOUNTS | _NEW_USERS):
+            return False
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     libc.mount(b"none", b"/", None, _PRIVATE, None)
-    return not libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=4m")
+    options = f"size={size}".encode()
+    return not libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, options)
+
+
+if __name__ == "__main__":
+    if not enter(sys.argv[1]):
+        sys.exit(NOT_PERMITTED)
+    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
