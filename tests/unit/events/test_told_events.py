@@ -1,23 +1,29 @@
 """Events as an operator gets them: real feeders, managers, receivers, processes."""
 
+import itertools
 import json
 import os
+import queue
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
 
 import pytest
 from support.command_line import end
 from support.waiting import until
 
 import shmfeed
+from shmfeed.control.relay_client import RelayReporter
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
 from shmfeed.events.sender import EventSender
 from shmfeed.feeder.feeder_events import FeederEvents
 from shmfeed.manager.lifecycle import FeederLifecycle
 from shmfeed.manager.restart_policy import MAX_FAILURES
+from shmfeed.segment.mapping import place
 from shmfeed.settings.loading import load
 from shmfeed.settings.model import Settings, describe
 from shmfeed.simulator import Venue
@@ -135,20 +141,21 @@ def is_there(pid: int) -> bool:
 def test_a_process_that_is_killed_is_started_again(
     feed_name, webhook, monkeypatch, caplog
 ) -> None:
-    monkeypatch.setattr("shmfeed.events.sender.RESTART_SECONDS", 0.05)
+    monkeypatch.setattr("shmfeed.supervised_process.FIRST_RESTART", 0.05)
     sender = EventSender(feed_name, webhook.url, watches=False)
     sender.start()
     sender.tell("store", "one")
     assert webhook.next()["message"] == "one"
-    first = sender._process
+    process = sender._process
+    first = process._process
     assert first is not None
     first.kill()
-    until(lambda: sender._process is not first and sender._socket, what="another one")
+    until(lambda: process._process is not first and process._socket, what="another one")
     sender.tell("store", "two", [("BTCUSDT", "1m")])
     event = webhook.next()
     assert (event["message"], event["streams"]) == ("two", ["BTCUSDT 1m"])
     sender.close()
-    until(lambda: not sender._thread.is_alive(), what="the end of its thread")
+    until(lambda: not process._thread.is_alive(), what="the end of its thread")
     assert f"feed {feed_name}: on_event ended with code -9" in caplog.messages
 
 
@@ -158,7 +165,34 @@ def test_what_waits_at_the_end_is_told(feed_name, webhook) -> None:
     sender.tell("store", "last words")
     sender.close()
     assert webhook.next()["message"] == "last words"
-    until(lambda: not sender._thread.is_alive(), what="the end of its thread")
+    thread = sender._process._thread
+    until(lambda: not thread.is_alive(), what="the end of its thread")
+
+
+def test_another_leader_of_the_relay_is_told(start, feed_name, webhook) -> None:
+    start()
+    leaders, told = itertools.cycle(["a:1", "b:2"]), list[dict[str, Any]]()
+    with shmfeed.attach(feed_name, timeout=30) as feed:
+        until(lambda: feed.status()["health"] == "live", what="a live feed")
+    with closing(RelayReporter(place(feed_name).socket)) as reporter:
+
+        def is_told() -> bool:
+            # The process looks once a second, and must see each of the two.
+            reporter.tell({"role": "standby", "leader": next(leaders)})
+            try:
+                event = webhook.next(2.5)
+            except queue.Empty:
+                return False
+            told.append(event)
+            return event["event"] == "leader"
+
+        until(is_told, 40, what="the event")
+    event = told[-1]
+    assert event["message"] in (
+        "the leader is a:1, it was b:2",
+        "the leader is b:2, it was a:1",
+    )
+    assert event["feed"] == feed_name
 
 
 def test_of_the_errors_of_the_data_those_of_a_clock_are_told(feed_name, webhook):

@@ -38,6 +38,7 @@ ROOMS = {
         0,
         "shmfeed shmfeed._version shmfeed.c_headers shmfeed.errors shmfeed.text"
         " shmfeed.forks shmfeed.accounts shmfeed.child_modules shmfeed.validation"
+        " shmfeed.supervised_process"
         " shmfeed.bar shmfeed.bar_files shmfeed.identity shmfeed.whole_file"
         " shmfeed.chosen_feed shmfeed.process_name",
     ),
@@ -55,7 +56,7 @@ ROOMS = {
     "reading half": room(
         5,
         "accepted_feeder attached_segment feed cuts health holes venue_time status"
-        " waiting spinning aio listing",
+        " relay_status waiting spinning aio listing",
         "ground layout memory ring segment",
     ),
     "history": room(
@@ -87,7 +88,7 @@ ROOMS = {
     "doctor": room(
         8,
         "doctor.*",
-        "ground layout settings memory ring segment codecs store",
+        "ground layout settings memory ring segment codecs store relay",
         "reading half",
     ),
     # Readers that show feeds: metrics, the page. They write no segment.
