@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+# The protocol of a follower, whose rows have the identity of their leader.
+REDIS = "redis"
 _SEPARATOR = "/"
 _BETWEEN_VENUES = ","
 
@@ -28,6 +30,11 @@ class FeedIdentity(NamedTuple):
     def venue(self) -> str:
         """The names of the venue as one text."""
         return _BETWEEN_VENUES.join(self.venues)
+
+    @property
+    def is_of_follower(self) -> bool:
+        """True for the place of rows in Redis: their own identity is not known yet."""
+        return self.protocol == REDIS
 
     def matches(self, other: "FeedIdentity") -> bool:
         """Return True if both name the same source of rows.

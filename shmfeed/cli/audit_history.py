@@ -125,7 +125,8 @@ class _SettingsHistory:
     def __init__(self, settings: Settings, identity: str | None) -> None:
         named = identity_of(settings)
         other = parse_identity(identity or "")
-        if other is not None and not named.matches(other):
+        is_other = not named.is_of_follower and not named.matches(other or named)
+        if is_other:
             raise BadArgumentError(
                 f"the settings are those of {named}, and the feed's rows come from"
                 f" {identity}; give the feed's own settings"

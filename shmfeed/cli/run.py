@@ -90,10 +90,7 @@ def run(args: argparse.Namespace) -> int:
     arguments = loading.from_options(vars(args)) | {loading.CONFIG_FILE: args.config}
     with EarlyLines():
         settings = loading.load(arguments)
-        if not settings.streams:
-            raise BadArgumentError(
-                "no streams to subscribe; give --symbols and --resolutions"
-            )
+        _check_streams(settings, args.check)
         feeder_log = None if args.check else FeederLog(settings)
     if args.check:
         found = check_venue(settings)
@@ -123,6 +120,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     signals.give_to(feeder)
     return _run_to_its_end(feeder, settings, unlink=args.unlink)
+
+
+def _check_streams(settings: Settings, checks_venue: bool) -> None:
+    if not settings.streams and not settings.follows_relay:
+        raise BadArgumentError(
+            "no streams to subscribe; give --symbols and --resolutions"
+        )
+    if settings.follows_relay and checks_venue:
+        raise BadArgumentError(
+            "--check dials a venue, and protocol redis has none; `shmfeed doctor`"
+            " checks Redis"
+        )
 
 
 def _take_over(
@@ -223,9 +232,11 @@ def _startup_line(settings: Settings) -> str:
     codec = get_codec(settings.protocol, settings.market_type)
     endpoints = codec.endpoints(settings.endpoint, settings.port)
     venue = ", ".join(map(redact, endpoints))
+    if settings.follows_relay:
+        venue = f"{settings.source_name} in {venue}"
     symbols, resolutions = " ".join(settings.symbols), " ".join(settings.resolutions)
     streams = counted(len(settings.streams), "stream")
-    return (
-        f"feed {settings.feed}: pid {os.getpid()}, from {venue}, {streams}:"
-        f" {symbols} x {resolutions}"
-    )
+    wanted = f"{streams}: {symbols} x {resolutions}"
+    if not settings.streams:
+        wanted = "all streams of its leader"
+    return f"feed {settings.feed}: pid {os.getpid()}, from {venue}, {wanted}"

@@ -5,6 +5,7 @@ reads does not load.
 """
 
 import argparse
+from collections.abc import Collection
 
 from shmfeed.settings import schema
 from shmfeed.settings.model import Settings
@@ -12,8 +13,13 @@ from shmfeed.settings.model import Settings
 _METAVARS = {int: "N", float: "SECONDS", tuple: "LIST"}
 
 
-def add_setting_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--config`, and an option for each setting but the token."""
+def add_setting_options(
+    parser: argparse.ArgumentParser, names: Collection[str] | None = None
+) -> None:
+    """Add `--config`, and an option for each of these settings.
+
+    By default they are all but the secrets.
+    """
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -21,7 +27,8 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("settings")
     for option in schema.OPTIONS:
-        _add_option(group, option)
+        if names is None or option.setting in names:
+            _add_option(group, option)
 
 
 def _add_option(group: "argparse._ArgumentGroup", option: schema.Option) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MAX_FEEDS = 20
 _HEADER_PREFIX = "--header"  # their values are secrets too
 _TOKEN_PREFIXES = ("--csrf", "--token")  # options that a user might try for a token
+_PASSWORD_PREFIXES = ("--redis-pass", "--password")
 _SECRET = re.compile(r"--?[\w-]*(?:pass|secret|key|cookie|auth|cred)", re.IGNORECASE)
 
 
@@ -57,6 +58,12 @@ def describe_unknown_arguments(
         return (
             "unrecognized arguments: headers are not accepted here, because other users"
             " can read arguments; set SHMFEED_HEADERS, or headers in a file"
+        )
+    if any(word.startswith(_PASSWORD_PREFIXES) for word in unknown):
+        return (
+            "unrecognized arguments: a password is not accepted here, because other"
+            " users can read arguments; set SHMFEED_REDIS_PASSWORD, or"
+            " redis_password_file"
         )
     known = [option for option in _options(parser) if option.startswith("--")]
     near = suggest(unknown[0].partition("=")[0], known)

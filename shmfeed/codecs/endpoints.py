@@ -11,10 +11,12 @@ def expand(
     given: Sequence[str],
     ports: Sequence[int],
     complete: Callable[[SplitResult], SplitResult],
+    check: Callable[[str], str] = check_endpoint,
 ) -> list[str]:
     """Return the URL of each endpoint and port, in order, without duplicates.
 
-    `complete` gives an endpoint the path and the query to connect to.
+    `complete` gives an endpoint the path and the query to connect to. `check` raises for
+    an endpoint that is not accepted.
 
     Raises:
         BadArgumentError: An endpoint is not accepted, or names a port that is not
@@ -22,7 +24,7 @@ def expand(
     """
     urls = [
         urlunsplit(complete(parts)._replace(netloc=netloc, fragment=""))
-        for parts in (urlsplit(check_endpoint(endpoint)) for endpoint in given)
+        for parts in (urlsplit(check(endpoint)) for endpoint in given)
         for netloc in _netlocs(parts, ports)
     ]
     return list(dict.fromkeys(urls))

@@ -10,11 +10,14 @@ from shmfeed.settings.model import Settings
 def identity_of(settings: Settings) -> FeedIdentity:
     """Return the identity of the feed that these settings describe.
 
-    The venue is the setting `venue`, else the hosts of the endpoints.
+    The venue is the setting `venue`, else the hosts of the endpoints. Settings of a
+    follower know only the name of its feed in Redis, which takes the market's place.
 
     Raises:
         BadArgumentError: The protocol has no such market, or an endpoint is refused.
     """
+    if settings.follows_relay:
+        return make_identity(settings.protocol, settings.source_name, ())
     codec = get_codec(settings.protocol, settings.market_type)
     if settings.venue is not None:
         names = settings.venue.split(",")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from shmfeed.codecs.binance import BinanceCodec
 from shmfeed.codecs.interface import Codec
+from shmfeed.codecs.redis import RedisCodec
 from shmfeed.codecs.wealthai import WealthaiCodec
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.schema import DEFAULT_MARKET_TYPE
@@ -14,6 +15,7 @@ _PROTOCOLS: dict[str, Callable[[str, str], Codec]] = {
         market_type or DEFAULT_MARKET_TYPE, token
     ),
     "binance": lambda market_type, _token: BinanceCodec(market_type),
+    "redis": lambda _market_type, _token: RedisCodec(),
 }
 
 

@@ -59,12 +59,15 @@ def check_identity(settings: Settings) -> Iterator[Finding]:
     if all(getattr(settings, name) == getattr(default, name) for name in _IDENTIFYING):
         return
     stored = stored_identity(place(settings.feed))
+    name = f"identity of feed {settings.feed}"
+    if settings.follows_relay:
+        yield ok(name, f"{stored or 'not known yet'}; it is the leader's")
+        return
     try:
         wanted = identity_of(settings)
     except BadArgumentError as error:
         yield problem("identity", str(error), "correct it; no feeder starts with it")
         return
-    name = f"identity of feed {settings.feed}"
     if stored is None:
         yield ok(name, f"{wanted}; no bars of another one are stored")
     elif stored.matches(wanted):

@@ -23,7 +23,9 @@ _OTHERS = "--backfill binance:spot, or a file, or a command"
 def check_history(settings: Settings) -> Iterator[Finding]:
     """Yield the finding about `backfill`. Nothing is asked over the network."""
     source = settings.backfill
-    if not isinstance(source, str):
+    if settings.follows_relay:
+        yield ok(_CHECK, "the leader's")
+    elif not isinstance(source, str):
         yield _check_command(source[0])
     elif source.lower().endswith(ENDINGS):
         yield _check_file(Path(source))

@@ -58,6 +58,8 @@ def _check_file(settings: Settings, path: str) -> Iterator[Finding]:
         with closing(open_to_read(path)) as connection, as_store_errors(path):
             check_identity_is_known(connection, path)
             stored, wanted = stored_identity(connection), identity_of(settings)
+            if settings.follows_relay:  # the leader's is known once it is joined
+                wanted = stored or wanted
     except StoreError as error:
         yield problem(
             "store",

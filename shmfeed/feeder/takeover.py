@@ -38,8 +38,7 @@ from shmfeed.feeder.handover_channel import (
     socket_of,
 )
 from shmfeed.feeder.journal import Journal
-from shmfeed.identity import parse_identity
-from shmfeed.segment.identity import busy_with, stored_identity
+from shmfeed.segment.identity import check_running
 from shmfeed.segment.mapping import Place, place
 from shmfeed.settings.model import Settings
 from shmfeed.wire.boot_clock import boot_seconds
@@ -79,11 +78,7 @@ def find_running(settings: Settings) -> Streams | None:
             streams = tuple(feed.streams())
     except (FeedNotFoundError, ControlError, SegmentError):
         return None
-    running = parse_identity(str(answer.get("identity"))) or stored_identity(where)
-    if running is not None and not running.matches(wanted):
-        pid = answer.get("pid")
-        busy = pid if isinstance(pid, int) else None
-        raise busy_with(settings.feed, running, wanted, busy)
+    check_running(where, answer, wanted)
     return streams
 
 

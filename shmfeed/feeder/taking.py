@@ -35,11 +35,13 @@ log = logging.getLogger(__name__)
 def first_streams(settings: Settings, codec: Codec) -> Streams:
     """Return the streams of the settings as the codec spells them.
 
+    A follower without any follows all that its leader carries.
+
     Raises:
         BadArgumentError: The settings name no stream, or one that the venue lacks.
     """
     streams = in_venue_spelling(codec, settings.streams)
-    if not streams:
+    if not streams and not settings.follows_relay:
         raise BadArgumentError(
             f"no streams to subscribe: symbols are {list(settings.symbols)},"
             f" resolutions {list(settings.resolutions)}; give both"

@@ -16,8 +16,6 @@ from typing import Any
 from shmfeed.control.client import is_listening, listener_pid
 from shmfeed.control.peer import process_start
 from shmfeed.errors import ShmfeedError
-from shmfeed.identity import FeedIdentity, parse_identity
-from shmfeed.segment.identity import busy_with, stored_identity
 from shmfeed.segment.mapping import Place, identity_at
 from shmfeed.settings.digest import differing
 from shmfeed.settings.model import Settings
@@ -30,17 +28,6 @@ _SILENT_SECONDS = 1.0  # a feeder beats twice as often
 _POLL_SECONDS = 0.02
 
 log = logging.getLogger(__name__)
-
-
-def check_identity(
-    where: Place, answer: Mapping[str, Any], wanted: FeedIdentity
-) -> None:
-    """Raise FeedBusyError if the feeder that answered is of another identity."""
-    running = parse_identity(str(answer.get("identity")))
-    if running is None:  # a feeder of an earlier version
-        running = stored_identity(where)
-    if running is not None and not running.matches(wanted):
-        raise busy_with(where.name, running, wanted, int(answer["pid"]))
 
 
 class AdoptedFeeder:

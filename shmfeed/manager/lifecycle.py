@@ -27,15 +27,19 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed
 from shmfeed.layout import State
-from shmfeed.manager.adopted import AdoptedFeeder, check_identity
+from shmfeed.manager.adopted import AdoptedFeeder
 from shmfeed.manager.claim import HeldClaim, claim_name
 from shmfeed.manager.manager_events import ManagerEvents
 from shmfeed.manager.process import FeederProcess, Launcher
 from shmfeed.manager.restart_policy import MAX_FAILURES, RestartPolicy
 from shmfeed.manager.stuck import StuckTimer
 from shmfeed.manager.tokens import TokenSource
-from shmfeed.segment.identity import IdentityRule, stored_identity
-from shmfeed.segment.mapping import open_segment, place
+from shmfeed.segment.identity import (
+    check_running,
+    check_stored,
+    stored_identity,
+)
+from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.settings.model import Settings, to_json
 from shmfeed.status import Heartbeat
@@ -55,10 +59,6 @@ _SILENT = (
 _NOT_YET = (None, "disconnected", "connecting")
 
 log = logging.getLogger(__name__)
-
-
-def _is_for_launch(new: Settings, old: Settings) -> bool:
-    return new.stop_with_manager != old.stop_with_manager
 
 
 class FeederLifecycle:
@@ -224,7 +224,8 @@ class FeederLifecycle:
             ShmfeedError: The feeder's answer is this error.
         """
         changed = settings.with_streams_of(self.settings)
-        if self._child is None or _is_for_launch(changed, self.settings):
+        stops = changed.stop_with_manager  # which counts at the launch alone
+        if self._child is None or stops != self.settings.stop_with_manager:
             return
         with self._subscribing:
             asks = self.token_source is not None
@@ -269,6 +270,8 @@ class FeederLifecycle:
     def _has_own_bars(self) -> bool:
         """Return False if the bars are of another identity, and not ours to remove."""
         stored = stored_identity(self._where)
+        if self._identity.is_of_follower:
+            return stored is None or self._was_connected
         return stored is None or stored.matches(self._identity)
 
     def abandon(self) -> None:
@@ -343,7 +346,7 @@ class FeederLifecycle:
             return
         try:
             answer = self.ask("status")
-            check_identity(self._where, answer, self._identity)
+            check_running(self._where, answer, self._identity)
             if answer["state"] == "error" and not answer.get("wanted"):
                 self.ask("stop")  # no manager wants it, and its own settings failed
                 self._not_before = time.monotonic() + RETRY_SECONDS
@@ -388,9 +391,7 @@ class FeederLifecycle:
             )
             return
         if not is_listening(self._where.socket):  # else a feeder has it, perhaps stuck
-            rule = IdentityRule(self._where.name, self._identity, self._replace)
-            with suppress(FeedNotFoundError, SegmentError):
-                rule.keeps_bars(*open_segment(self._where)[:2])
+            check_stored(self._where, self._identity, self._replace)
         self._launched = time.monotonic()
         self._stuck_timer.reset()
         settings, asks = self.settings, self.token_source is not None
@@ -473,7 +474,7 @@ class FeederLifecycle:
         try:
             if self._child is None and adopted is None:  # running, not adopted yet
                 answer = self.ask("status")
-                check_identity(self._where, answer, self._identity)
+                check_running(self._where, answer, self._identity)
                 adopted = AdoptedFeeder(self._where, answer, self.ask)
             if not self.ask("release", unlink=unlink)["stopping"]:
                 return True

@@ -106,6 +106,8 @@ class WebSocketManager:
             Data: sequence, repair_grace, stale_after
             History: backfill, rest_endpoint, warmup, rest_share, rest_settle
             Store: store, store_keep
+            Relay: source_feed, publish_to, flush_interval
+            Redis: redis_password, redis_password_file
             Heartbeat: heartbeat_interval, heartbeat_timeout
             Reconnect: max_reconnect_attempts, reconnect_delay_base, reconnect_delay_max
             Dials: give_up, dials_per_minute
@@ -188,7 +190,7 @@ class WebSocketManager:
         check_feeder_platform()
         with self._lock:
             settings = self._settings = self._settings or self._load({})
-            if not settings.streams:
+            if not settings.streams and not settings.follows_relay:
                 raise BadArgumentError(
                     "no streams to subscribe; give symbols and resolutions"
                 )

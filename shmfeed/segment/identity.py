@@ -2,11 +2,19 @@
 
 import logging
 import time
-from typing import NamedTuple
+from collections.abc import Mapping as Fields
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from shmfeed.core import RingReader
-from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
-from shmfeed.identity import FeedIdentity
+from shmfeed.errors import (
+    BadArgumentError,
+    FeedBusyError,
+    FeedNotFoundError,
+    SegmentError,
+    ShmfeedError,
+)
+from shmfeed.identity import FeedIdentity, parse_identity
 from shmfeed.layout import H_ALIVE, H_WRITER_PID, Geometry
 from shmfeed.memory.identity import read_identity
 from shmfeed.memory.liveness import is_alive
@@ -62,7 +70,7 @@ def _has_bars(words: Words, geometry: Geometry) -> bool:
 
 
 def busy_with(
-    feed: str, running: FeedIdentity, wanted: FeedIdentity, pid: int | None
+    feed: str, running: FeedIdentity | str, wanted: FeedIdentity, pid: int | None
 ) -> FeedBusyError:
     """Return the error that names both identities and the feeder that runs."""
     owner = "another process" if pid is None else f"process {pid}"
@@ -71,6 +79,42 @@ def busy_with(
         f" {wanted}; use another feed name, or stop that feeder",
         pid,
     )
+
+
+def check_stored(where: Place, identity: FeedIdentity, replace: bool) -> None:
+    """Raise BadArgumentError if bars of another identity are stored, and stay.
+
+    A follower's is not known before it runs, and no bars are refused here.
+    """
+    if identity.is_of_follower:
+        return
+    with suppress(FeedNotFoundError, SegmentError):
+        words, geometry, _ = open_segment(where)
+        IdentityRule(where.name, identity, replace).keeps_bars(words, geometry)
+
+
+def check_running(where: Place, answer: Fields[str, Any], wanted: FeedIdentity) -> None:
+    """Raise FeedBusyError if the feeder that runs is of another identity.
+
+    A follower is known by the feed that it follows, as the identity of its rows is
+    the leader's.
+
+    Args:
+        where: The place of its feed.
+        answer: Its answer to the request `status`.
+        wanted: The identity of the settings that want it.
+    """
+    running = parse_identity(str(answer.get("identity")))
+    if running is None:  # a feeder of an earlier version
+        running = stored_identity(where)
+    if wanted.is_of_follower:
+        if answer.get("source_feed") == wanted.market_type:
+            return
+    elif running is None or running.matches(wanted):
+        return
+    pid = answer.get("pid")
+    known = running if running is not None else "rows of no known identity"
+    raise busy_with(where.name, known, wanted, pid if isinstance(pid, int) else None)
 
 
 def name_identities(

@@ -17,8 +17,8 @@ HistoryFunction = Callable[[str, str, int, int], Iterable[object]]
 class SettingsArguments(TypedDict, total=False):
     """Settings by name. A None counts as absent, but for `max_reconnect_attempts`."""
 
-    protocol: Literal["wealthai", "binance"] | None
-    """Protocol of the venue: wealthai, binance."""
+    protocol: Literal["wealthai", "binance", "redis"] | None
+    """Protocol of the venue: wealthai, binance, redis."""
     feed: str | None
     """Name of the feed."""
     symbols: Sequence[str] | str | None
@@ -26,7 +26,7 @@ class SettingsArguments(TypedDict, total=False):
     resolutions: Sequence[TimeframeName] | TimeframeName | None
     """Timeframes to subscribe."""
     endpoint: Sequence[str] | str | None
-    """Addresses of the venue, tried in turn; empty: the protocol's own."""
+    """Addresses of the venue, or of Redis, tried in turn; empty: the protocol's own."""
     port: Sequence[int] | int | None
     """Ports for endpoints that name none, tried in turn."""
     csrf_token: str | Callable[[], str] | None
@@ -50,7 +50,7 @@ class SettingsArguments(TypedDict, total=False):
     this user alone.
     """
     allow_insecure: bool | None
-    """Permit ws:// beyond this host."""
+    """Permit ws:// and redis:// beyond this host."""
     proxy: str | None
     """Proxy to connect through; those of the environment are never used; none:
     connect directly.
@@ -147,6 +147,16 @@ class SettingsArguments(TypedDict, total=False):
     """Age at which the store drops bars, for all timeframes or by timeframe, days;
     none: keep all.
     """
+    source_feed: str | None
+    """Name in Redis of the feed to follow; none: the name of the feed here."""
+    publish_to: str | None
+    """Redis that other hosts follow this feed by; none: publish nowhere."""
+    flush_interval: float | None
+    """Time between two flushes of forming bars to Redis, seconds."""
+    redis_password: str | None
+    """Password for Redis."""
+    redis_password_file: str | os.PathLike[str] | None
+    """File with the password for Redis; none: redis_password."""
     stuck_timeout: float | None
     """Time for which a feeder's main loop may stand still before its manager replaces
     the feeder, seconds.

@@ -1,4 +1,4 @@
-"""Addresses of venues and of a proxy: validation and redaction.
+"""Addresses of venues, of a proxy and of Redis: validation and redaction.
 
 The query of an address may carry a key, so no message or status holds it. Of a
 refused address with an @, which may carry a password, only the scheme is shown.
@@ -7,18 +7,29 @@ refused address with an @, which may carry a password, only the scheme is shown.
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 from shmfeed.errors import BadArgumentError
 
-ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
+ACCEPTED = (
+    "a ws:// or wss:// address without user, password or fragment; with protocol redis"
+    " an address such as redis://user@host:6379/0"
+)
 PROXY_ACCEPTED = (
     "an http://, https:// or socks5h:// address with a port, such as"
     " http://user@host:port, without path or query"
 )
 REST_ACCEPTED = "an http:// or https:// address without user, password or fragment"
+REDIS_ACCEPTED = (
+    "a redis:// or rediss:// address such as redis://user@host:6379/0, without password"
+    " or query"
+)
 REST_SCHEMES = ("http", "https")
 PROXY_SCHEMES = ("http", "https", "socks5h")
+REDIS_SCHEMES = ("redis", "rediss")
+REDIS_PORT = 6379
+MAX_DATABASE = 65_535
 _SHORTEST_SECRET = 4  # a shorter value is no secret, and occurs in ordinary words
 _SHORTEST_PART = 8  # mask_secrets() takes no less for a cut secret's beginning
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
@@ -26,6 +37,7 @@ _PRINTABLE = re.compile(r"[!-~]{1,2048}")
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _USER = re.compile(r"(?:[A-Za-z0-9!$&'()*+,;=._~-]|%(?!3[Aa])[0-9A-Fa-f]{2})+")
+_DATABASE = re.compile(r"[0-9]{1,5}")
 _LONGEST_USER = 255  # bytes; SOCKS has no place for more
 _NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
 
@@ -76,6 +88,51 @@ def check_proxy(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def check_redis(text: str) -> str:
+    """Return an address of Redis with its scheme in lower case.
+
+    Raises:
+        BadArgumentError: The message holds nothing that may be secret.
+    """
+    reason = _redis_fault(text)
+    if reason:
+        safe = redact_refused(text)
+        raise BadArgumentError(f"{safe!r} is not accepted: {reason}; {REDIS_ACCEPTED}")
+    return _with_lower_scheme(text)
+
+
+def check_address(text: str) -> str:
+    """Return the address of a venue or of Redis, as `check_endpoint` does."""
+    return check_redis(text) if is_redis(text) else check_endpoint(text)
+
+
+def is_redis(text: str) -> bool:
+    """Return True if an address, checked or not, has a scheme of Redis."""
+    return text.partition("://")[0].lower() in REDIS_SCHEMES
+
+
+class RedisAddress(NamedTuple):
+    """The parts of an address of Redis; `user` is "" where it names none."""
+
+    host: str
+    port: int
+    database: int
+    user: str
+    is_encrypted: bool
+
+
+def parse_redis(address: str) -> RedisAddress:
+    """Return the parts of a checked address of Redis."""
+    parts = urlsplit(address)
+    return RedisAddress(
+        parts.hostname or "",
+        parts.port or REDIS_PORT,
+        int(parts.path.strip("/") or 0),
+        unquote(parts.username or ""),
+        parts.scheme == "rediss",
+    )
+
+
 def proxy_user(proxy: str) -> str | None:
     """Return the user in a checked proxy's address, or None without one."""
     user = urlsplit(proxy).username
@@ -100,7 +157,7 @@ def is_exposed(endpoint: str, proxy: str | None = None) -> bool:
     """
     parts = urlsplit(endpoint)
     hosts = [parts.hostname, urlsplit(proxy).hostname if proxy else "localhost"]
-    return parts.scheme in ("ws", "http") and not all(
+    return parts.scheme in ("ws", "http", "redis") and not all(
         is_loopback(host or "") for host in hosts
     )
 
@@ -116,8 +173,11 @@ def is_loopback(host: str) -> bool:
 
 
 def redact(endpoint: str) -> str:
-    """Return a checked endpoint without its query."""
+    """Return a checked endpoint without its query, and without the user of Redis."""
     address, mark, _ = endpoint.partition("?")
+    if is_redis(address):
+        scheme, _, place = address.partition("://")
+        address = f"{scheme}://{place.rpartition('@')[2]}"
     return address + ("?..." if mark else "")
 
 
@@ -202,6 +262,27 @@ def _proxy_fault(text: str) -> str:
         return "it names no port"
     has_more = bool(parts.path.strip("/")) or "?" in text
     return "it has a path or a query" if has_more else ""
+
+
+def _redis_fault(text: str) -> str:
+    scheme, mark, place = text.partition("://")
+    user, at, place = place.rpartition("@")
+    if ":" in user:
+        return (
+            "it holds a password, which belongs in SHMFEED_REDIS_PASSWORD or in"
+            " redis_password_file"
+        )
+    reason = _fault(f"{scheme}{mark}{place}", REDIS_SCHEMES)
+    if reason:
+        return reason
+    if at and not _is_user(user):
+        return "its user is empty, too long, or not percent-encoded"
+    if "?" in text:
+        return "it has a query"
+    database = urlsplit(text).path.removeprefix("/") or "0"
+    if not _DATABASE.fullmatch(database) or int(database) > MAX_DATABASE:
+        return f"its database is not a number from 0 to {MAX_DATABASE}"
+    return ""
 
 
 def _authority_fault(parts: SplitResult, port: int | None) -> str:

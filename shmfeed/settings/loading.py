@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.model import ConflictError, Settings, from_checked
+from shmfeed.settings.conflicts import ConflictError
+from shmfeed.settings.model import Settings, from_checked
+from shmfeed.settings.relay import PASSWORD
 from shmfeed.settings.schema import (
     OPTIONS,
     SECRETS,
@@ -135,8 +137,9 @@ def from_env(environ: Mapping[str, str] | None = None) -> dict[str, object]:
     found = _environment(os.environ if environ is None else environ)
     file = found.pop(CONFIG_FILE, None)
     values = {name: _checked(name, given) for name, given in found.items()}
-    if TOKEN in values:
-        values[TOKEN] = Secret(values[TOKEN])
+    for name in (TOKEN, PASSWORD):
+        if name in values:
+            values[name] = Secret(values[name])
     return values | ({CONFIG_FILE: file.value} if file else {})
 
 

@@ -12,8 +12,10 @@ import msgspec
 
 from shmfeed.bar import StreamKey, Timeframe
 from shmfeed.errors import BadArgumentError
+from shmfeed.identity import REDIS
 from shmfeed.settings import endpoint as endpoints
-from shmfeed.settings import receivers
+from shmfeed.settings import receivers, relay
+from shmfeed.settings.conflicts import ConflictError, check_together
 from shmfeed.settings.headers import secrets_in
 from shmfeed.settings.schema import (
     DEFAULT_MARKET_TYPE,
@@ -25,18 +27,10 @@ from shmfeed.settings.schema import (
     check_setting,
 )
 from shmfeed.settings.secret_files import known_secrets, read_secret
-from shmfeed.validation import DEFAULT_FEED, check_case
+from shmfeed.validation import DEFAULT_FEED
 
 _MIN_STREAMS = 16
 _OWN_MARKET = "the protocol's own"  # no market has this name
-
-
-class ConflictError(BadArgumentError):
-    """Settings that are accepted one by one, but not together; `names` lists them."""
-
-    def __init__(self, message: str, *names: str) -> None:
-        super().__init__(message)
-        self.names = names
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +93,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rest_settle: float = 10.0
     store: str | None = None
     store_keep: float | tuple[tuple[str, float], ...] | None = None
+    source_feed: str | None = None
+    publish_to: str | None = None
+    flush_interval: float = 0.02
+    redis_password: str = ""
+    redis_password_file: str | None = None
     stuck_timeout: float = 15.0
     launch: str = "auto"
     stop_with_manager: bool = False
@@ -117,7 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in SETTINGS:
             value = check_setting(name, getattr(self, name))
             msgspec.structs.force_setattr(self, name, value)
-        _check_together(self)
+        check_together(self)
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in describe(self).items())
@@ -140,6 +139,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def store_keep_of(self, timeframe: str) -> float | None:
         """Return the age at which the store drops a timeframe's bars, in days."""
         return _of_timeframe(self.store_keep, timeframe)
+
+    @property
+    def follows_relay(self) -> bool:
+        """True if Redis is the source of the feed."""
+        return self.protocol == REDIS
+
+    @property
+    def source_name(self) -> str:
+        """The name in Redis of the feed that is followed."""
+        return self.source_feed or self.feed
 
     @property
     def warmup_bars(self) -> int:
@@ -179,8 +188,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
         secrets |= secrets_in(self.headers) | receivers.secrets_in(self.on_event)
         secrets |= known_secrets()
-        if self.csrf_token:
-            secrets.add(self.csrf_token)
+        secrets |= {one for one in (self.csrf_token, self.redis_password) if one}
         return endpoints.mask_secrets(text, secrets)
 
     def read_token(self) -> str:
@@ -192,6 +200,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.csrf_token_file is None:
             return self.csrf_token
         return read_secret(TOKEN_FILE, self.csrf_token_file)
+
+    def read_redis_password(self) -> str:
+        """Return the password for Redis, from its file if one is named; "" without one.
+
+        Raises:
+            BadArgumentError: The file cannot be read, or holds no password.
+        """
+        if self.redis_password_file is None:
+            return self.redis_password
+        return read_secret(relay.PASSWORD_FILE, self.redis_password_file)
 
     def with_subscription(
         self,
@@ -237,7 +255,8 @@ def from_checked(values: Mapping[str, object]) -> Settings:
         ConflictError: Values are not accepted together.
     """
     if "market_type" not in values:
-        _default_market(values.get("protocol"))
+        market = _default_market(values.get("protocol"))
+        values = {**values, "market_type": market}
     return _copy(_DEFAULTS, values)
 
 
@@ -262,12 +281,14 @@ def from_json(data: bytes) -> Settings:
 def describe(settings: Settings) -> dict[str, object]:
     """Return the settings for display: no secrets, no queries of endpoints."""
     values: dict[str, object] = {
-        n: getattr(settings, n) for n in SETTINGS if n != TOKEN
+        n: getattr(settings, n) for n in SETTINGS if n not in (TOKEN, relay.PASSWORD)
     }
     if settings.proxy is not None:
         values["proxy"] = endpoints.proxy_label(settings.proxy)
     values["headers"] = {name: "***" for name, _ in settings.headers}
     values["endpoint"] = tuple(map(endpoints.redact, settings.endpoint))
+    if settings.publish_to is not None:
+        values["publish_to"] = endpoints.redact(settings.publish_to)
     values["rest_endpoint"] = tuple(map(endpoints.redact, settings.rest_endpoint))
     if settings.on_event is not None:
         values["on_event"] = receivers.receiver_label(settings.on_event)
@@ -279,7 +300,7 @@ def _copy(settings: Settings, changes: Mapping[str, object]) -> Settings:
     changed = copy.copy(settings)
     for name, value in changes.items():
         msgspec.structs.force_setattr(changed, name, value)
-    _check_together(changed)
+    check_together(changed)
     return changed
 
 
@@ -291,6 +312,8 @@ def _of_timeframe(
 
 def _default_market(protocol: object) -> str:
     """Return the market_type of a protocol that has a default one."""
+    if protocol == REDIS:
+        return relay.MARKET
     if isinstance(protocol, str) and protocol in MARKETS:
         raise ConflictError(
             f"protocol {protocol!r} has no default market_type; give one of:"
@@ -298,145 +321,6 @@ def _default_market(protocol: object) -> str:
             "protocol",
         )
     return DEFAULT_MARKET_TYPE
-
-
-def _check_together(settings: Settings) -> None:
-    _check_token(settings)
-    _check_symbols(settings)
-    _check_capacity(settings)
-    _check_receiver(settings)
-    _check_endpoints(settings)
-    _check_store(settings)
-    _check_proxy(settings)
-    _check_delays(settings)
-    _check_heartbeat(settings)
-
-
-def _check_symbols(settings: Settings) -> None:
-    try:
-        check_case(settings.symbols)
-    except BadArgumentError as error:
-        raise ConflictError(str(error), "symbols") from None
-
-
-def _check_token(settings: Settings) -> None:
-    if settings.csrf_token and settings.csrf_token_file is not None:
-        raise ConflictError(
-            "csrf_token and csrf_token_file are both given; leave one of them out",
-            TOKEN,
-            TOKEN_FILE,
-        )
-
-
-def _check_capacity(settings: Settings) -> None:
-    count = len(settings.symbols) * len(settings.resolutions)
-    names = ("symbols", "resolutions")
-    if count > MAX_STREAMS:
-        raise ConflictError(
-            f"symbols x resolutions are {count} streams; a feed has at most"
-            f" {MAX_STREAMS}: use several feeds",
-            *names,
-        )
-    if settings.max_streams is not None and count > settings.max_streams:
-        raise ConflictError(
-            f"symbols x resolutions are {count} streams, more than max_streams"
-            f" {settings.max_streams}: raise it, or leave it out",
-            "max_streams",
-            *names,
-        )
-
-
-def _check_receiver(settings: Settings) -> None:
-    webhook = settings.on_event if isinstance(settings.on_event, str) else None
-    if webhook and not settings.allow_insecure and endpoints.is_exposed(webhook):
-        raise ConflictError(
-            f"on_event {receivers.receiver_label(webhook)!r} would send plain text"
-            " beyond this host; use https://, or allow_insecure",
-            "on_event",
-            "allow_insecure",
-        )
-
-
-def _check_endpoints(settings: Settings) -> None:
-    for endpoint in settings.rest_endpoint:
-        if not settings.allow_insecure and endpoints.is_exposed(endpoint):
-            raise ConflictError(
-                f"rest_endpoint {endpoints.redact(endpoint)!r} would send plain text"
-                " beyond this host; use https://, or allow_insecure",
-                "rest_endpoint",
-                "allow_insecure",
-            )
-    for endpoint in settings.endpoint:
-        shown = endpoints.redact(endpoint)
-        port = endpoints.explicit_port(endpoint)
-        if port and settings.port and port not in settings.port:
-            raise ConflictError(
-                f"endpoint {shown!r} names port {port}, port is {settings.port};"
-                " leave one of them out",
-                "endpoint",
-                "port",
-            )
-        if settings.allow_insecure:
-            continue
-        if endpoints.is_exposed(endpoint):
-            raise ConflictError(
-                f"endpoint {shown!r} would send plain text beyond this host; use"
-                " wss://, or allow_insecure",
-                "endpoint",
-                "allow_insecure",
-            )
-        if endpoints.is_exposed(endpoint, settings.proxy):
-            raise ConflictError(
-                f"endpoint {shown!r} would send plain text to proxy"
-                f" {endpoints.proxy_label(settings.proxy or '')}; use wss://, or"
-                " allow_insecure",
-                "endpoint",
-                "proxy",
-                "allow_insecure",
-            )
-
-
-def _check_store(settings: Settings) -> None:
-    if settings.store_keep is not None and settings.store is None:
-        raise ConflictError(
-            "store_keep is of no use: there is no store; give store too, or leave it"
-            " out",
-            "store_keep",
-        )
-
-
-def _check_proxy(settings: Settings) -> None:
-    if settings.proxy_password_file is None:
-        return
-    if settings.proxy is None or endpoints.proxy_user(settings.proxy) is None:
-        raise ConflictError(
-            "proxy_password_file is of no use: proxy names no user, as"
-            " http://user@host:port does",
-            "proxy",
-            "proxy_password_file",
-        )
-
-
-def _check_delays(settings: Settings) -> None:
-    if settings.reconnect_delay_max < settings.reconnect_delay_base:
-        raise ConflictError(
-            f"reconnect_delay_max {settings.reconnect_delay_max:g} is less than"
-            f" reconnect_delay_base {settings.reconnect_delay_base:g}: raise it",
-            "reconnect_delay_base",
-            "reconnect_delay_max",
-        )
-
-
-def _check_heartbeat(settings: Settings) -> None:
-    # Otherwise the feeder would leave a quiet venue before it has pinged it.
-    if settings.heartbeat_timeout <= settings.heartbeat_interval:
-        raise ConflictError(
-            f"heartbeat_timeout {settings.heartbeat_timeout:g} is not more than"
-            f" heartbeat_interval {settings.heartbeat_interval:g}, the time between"
-            " the feeder's pings",
-            "heartbeat_timeout",
-            "heartbeat_interval",
-        )
 
 
 _DEFAULTS = Settings()

@@ -11,7 +11,15 @@ from typing import NamedTuple
 from shmfeed.accounts import check_group
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings import backfill, certificates, endpoint, headers, receivers
+from shmfeed.identity import REDIS
+from shmfeed.settings import (
+    backfill,
+    certificates,
+    endpoint,
+    headers,
+    receivers,
+    relay,
+)
 from shmfeed.settings.kinds import (
     MAX_ITEMS,
     Setting,
@@ -44,7 +52,7 @@ from shmfeed.validation import (
 )
 
 MAX_STREAMS = MAX_ITEMS
-PROTOCOLS = ("wealthai", "binance")
+PROTOCOLS = ("wealthai", "binance", REDIS)
 DEFAULT_MARKET_TYPE = "binance-testnet"
 # The markets of the protocols that have no default one.
 MARKETS = {"binance": ("spot", "usdm", "coinm", "testnet")}
@@ -56,7 +64,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 COMPRESSIONS = ("off", "deflate")
 TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
 TOKEN_FILE = "csrf_token_file"  # noqa: S105  as above
-SECRETS = (TOKEN, "headers")  # no message or status shows their values
+SECRETS = (TOKEN, "headers", relay.PASSWORD)  # no message or status shows their values
 
 MAX_NAME = 100  # characters of a manager's name
 _YEAR = 365 * 86_400.0
@@ -100,7 +108,7 @@ def nearest(name: object, known: list[str]) -> str:
 def _refusal(name: str, value: object) -> BadArgumentError:
     if name in SECRETS:
         text = "(its value is not shown)"
-    elif name in {"endpoint", "rest_endpoint", "proxy", "on_event"}:
+    elif name in {"endpoint", "rest_endpoint", "proxy", "on_event", "publish_to"}:
         text = f"of type {type(value).__name__}"
     else:
         text = repr_short(value)
@@ -118,7 +126,7 @@ def _check_feed(value: object) -> str:
 
 
 def _check_endpoint(item: object) -> str:
-    return endpoint.check_endpoint(_address(item, endpoint.ACCEPTED))
+    return endpoint.check_address(_address(item, endpoint.ACCEPTED))
 
 
 def _check_rest_endpoint(item: object) -> str:
@@ -203,7 +211,7 @@ SETTINGS: dict[str, Setting] = {
     "endpoint": items(
         endpoint.ACCEPTED,
         _check_endpoint,
-        "addresses of the venue, tried in turn; empty: the protocol's own",
+        "addresses of the venue, or of Redis, tried in turn; empty: the protocol's own",
         endpoint.split_endpoints,
     ),
     "port": items(
@@ -259,7 +267,7 @@ SETTINGS: dict[str, Setting] = {
         none="this user alone",
         annotation="str | int",
     ),
-    "allow_insecure": flag("permit ws:// beyond this host"),
+    "allow_insecure": flag("permit ws:// and redis:// beyond this host"),
     "proxy": text_setting(
         endpoint.PROXY_ACCEPTED,
         _check_proxy,
@@ -418,6 +426,11 @@ SETTINGS: dict[str, Setting] = {
         (0.01, 36_525.0),
         "keep all",
     ),
+    "source_feed": relay.SOURCE_FEED,
+    "publish_to": relay.PUBLISH_TO,
+    "flush_interval": relay.FLUSH_INTERVAL,
+    relay.PASSWORD: relay.REDIS_PASSWORD,
+    relay.PASSWORD_FILE: relay.REDIS_PASSWORD_FILE,
     "stuck_timeout": seconds(
         "time for which a feeder's main loop may stand still before its manager"
         " replaces the feeder"

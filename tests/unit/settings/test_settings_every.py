@@ -68,8 +68,10 @@ ANY = (
     ),
 )
 HUGE = ([1] * 20_000, "a," * 20_000, [[]] * 20_000, "," * 20_000, "x" * 1_000_000)
-MAY_BE_SECRET = {*SECRETS, "endpoint", "rest_endpoint", "proxy", "on_event"}
-TAKEN = {(TOKEN, ""), ("group", 1)}  # no token, and a group by its number
+ADDRESSES = {"endpoint", "rest_endpoint", "proxy", "on_event", "publish_to"}
+MAY_BE_SECRET = {*SECRETS, *ADDRESSES}
+# No secret, and a group by its number.
+TAKEN = {(TOKEN, ""), ("redis_password", ""), ("group", 1)}
 
 
 def message_of(call, *arguments) -> str:
