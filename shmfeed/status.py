@@ -42,6 +42,7 @@ from shmfeed.memory.integrity import damaged, describe_bar_damage
 from shmfeed.memory.liveness import is_alive, is_working
 from shmfeed.memory.note import read_facts, unpack_note
 from shmfeed.memory.words import Ints, Latch, boot_ns
+from shmfeed.relay_status import RelayStatus, relay_in
 from shmfeed.segment.mapping import Mapping
 from shmfeed.validation import DEFAULT_FEED
 
@@ -172,6 +173,7 @@ class FeedStatus(TypedDict):
     oversized: int
     missed: int
     disagreements: int
+    relay: RelayStatus | None  #: the relay to other hosts, None without one
     #: Who wants which streams: a row each, by its kind, its name and its pid.
     wants: dict[str, Wanted]
     #: The subscribed streams, and those that the venue refused.
@@ -213,6 +215,7 @@ def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
         **_identity_keys(mapping),
         **_times(mapping, alive, now),
         **dict(zip(COUNTERS, counters, strict=True)),
+        "relay": relay_in(mapping) if alive else None,
         "wants": _wants(mapping, now),
         "streams": streams,
     }
@@ -282,6 +285,7 @@ def status_without_feed(feed: str | None) -> FeedStatus:
         "next_attempt_in": None,
         "clock_offset": None,
         "store": None,
+        "relay": None,
         "wants": {},
         **dict.fromkeys(COUNTERS, 0),
         "streams": [],

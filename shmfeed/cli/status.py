@@ -33,6 +33,7 @@ from shmfeed.cli.requirement import (
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.feed import Feed
 from shmfeed.health import GOOD_HEALTHS
+from shmfeed.relay_status import describe_relay
 from shmfeed.status import FeedStatus, StreamStatus, Wanted
 from shmfeed.text import counted, printable
 
@@ -137,6 +138,8 @@ def format_status(status: FeedStatus, coloured: bool | None = None) -> str:
         lines.append(printable(f"last error: {status['last_error']}"))
     if status["state"] == "error":
         lines.append(_IN_ERROR)
+    if status["relay"] is not None:
+        lines.append(printable(f"relay: {describe_relay(status['relay'])}"))
     lines += _want_lines(status["wants"])
     if not status["streams"]:
         return "\n".join([*lines, "", "no streams"])

@@ -36,6 +36,7 @@ from shmfeed.observe.top import (
     sort_streams,
     stream_keys,
 )
+from shmfeed.relay_status import describe_relay
 from shmfeed.segment.mapping import feed_not_found, identity_at, place_to_read
 from shmfeed.text import counted, printable
 
@@ -208,6 +209,8 @@ def _feed_line(row: FeedRow, coloured: bool) -> str:
     parts = [f"{row.feed}: {health}, {row.state}, {_format_rate(row.rate)} messages/s"]
     parts.append(f"venue to feeder {_format_quantiles(row.venue)}")
     parts.append(f"feeder to ring {_format_quantiles(row.publish)}")
+    if row.relay is not None:
+        parts.append(printable(f"relay {describe_relay(row.relay)}"))
     return ", ".join(parts)
 
 

@@ -1,6 +1,7 @@
 """Connections that clients hold: a feeder sees the end of each at once.
 
-A manager and a lease keep one connection open after their request. The kernel closes it
+A manager, a lease and a publisher keep one connection open after their request, and a
+publisher tells more on it. The kernel closes it
 when the process ends, however that ends and in whichever PID namespace it runs. One
 thread waits for all of them, so that a held connection costs no thread.
 """
@@ -15,11 +16,17 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from shmfeed.control.messages import ControlRequest
+from shmfeed.control.messages import (
+    TOLD_OPS,
+    ControlRequest,
+    RequestError,
+    decode_request,
+)
 from shmfeed.control.wake_pipe import WakePipe
 
 MAX_HELD = 512
 MAX_OF_A_PROCESS = 256
+_TOLD_BYTES = 1 << 16  # of a line that is told
 
 # Carries a request out, or with None tells that the connection has ended.
 HeldHandler = Callable[[ControlRequest | None, int], "Future[dict[str, Any]]"]
@@ -35,6 +42,8 @@ _numbers = itertools.count(1)  # of all servers of this process
 class _Held(NamedTuple):
     connection: socket.socket
     pid: int
+    op: str
+    rest: bytearray  # of a line that has not ended
 
 
 class HeldConnections:
@@ -78,7 +87,7 @@ class HeldConnections:
         connection.setblocking(False)
         with self._lock:
             number = next(_numbers)
-            self._held[number] = _Held(connection, request.pid)
+            self._held[number] = _Held(connection, request.pid, request.op, bytearray())
             self._numbers[connection.fileno()] = number
         answer = self._handle(request, number)
 
@@ -107,11 +116,23 @@ class HeldConnections:
                 if fd == self._pipe.fd:
                     self._pipe.drain()
                 else:
-                    self._end(self._numbers[fd])
+                    self._receive(self._numbers[fd])
             while self._answers:
                 number, line, is_accepted = self._answers.popleft()
                 if not self._send(number, line) or not is_accepted:
                     self._end(number)
+
+    def _receive(self, number: int) -> None:
+        """Pass on what a client tells; end a connection that its client has closed.
+
+        Ended too is one that sends what it may not.
+        """
+        told = _told_on(self._held[number])
+        if told is None:
+            self._end(number)
+            return
+        for request in told:
+            self._handle(request, number)
 
     def _send(self, number: int, line: bytes) -> bool:
         held = self._held.get(number)
@@ -123,7 +144,7 @@ class HeldConnections:
             return False
 
     def _end(self, number: int) -> None:
-        """End a connection: its client closed it, or sent more than one request."""
+        """End a connection, and tell so."""
         with self._lock:
             held = self._held.pop(number, None)
             if held is None:
@@ -134,3 +155,23 @@ class HeldConnections:
                 self._poll.unregister(fd)
             held.connection.close()
         self._handle(None, number)
+
+
+def _told_on(held: _Held) -> list[ControlRequest] | None:
+    """Return what a client has told; None where its connection has to end."""
+    if held.op not in TOLD_OPS:
+        return None
+    try:
+        piece = held.connection.recv(_TOLD_BYTES)
+    except BlockingIOError:
+        return []
+    except OSError:
+        return None
+    *lines, rest = bytes(held.rest + piece).split(b"\n")
+    if not piece or len(rest) > _TOLD_BYTES:
+        return None
+    held.rest[:] = rest
+    try:
+        return [decode_request(line, (held.op,)) for line in lines]
+    except RequestError:
+        return None

@@ -19,7 +19,9 @@ from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
 
 VERSION = 1
 # The connection of these stays open after the answer; the claim ends with it.
-HELD_OPS = ("hold", "lease")
+HELD_OPS = ("hold", "lease", "relay")
+# The client of these may send more of them on the connection; none is answered.
+TOLD_OPS = ("relay",)
 OPS = (
     "status",
     "subscribe",
@@ -58,6 +60,18 @@ class RequestError(BadArgumentError):
         self.id = request_id
 
 
+class RelayReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a publisher, as in the status key `relay`; None: not known."""
+
+    role: Literal["leader", "standby"]
+    leader: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    epoch: Natural | None = None
+    since: int | None = None
+    lag: float | None = None
+    behind: Natural | None = None
+    error: Annotated[str, msgspec.Meta(max_length=1024)] | None = None
+
+
 class ControlRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -92,6 +106,7 @@ class ControlRequest(
     failure: Annotated[str, msgspec.Meta(max_length=1024)] = ""
     kind: Literal["away", "malformed"] = "away"
     wait: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] = 0.0
+    relay: RelayReport | None = None
 
     def __repr__(self) -> str:
         return f"ControlRequest(op={self.op!r}, id={self.id}, manager={self.manager!r})"

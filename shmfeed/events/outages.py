@@ -27,7 +27,7 @@ class Outages:
         self._is_first = True
         self._is_error = False
         self._revisions = 0
-        self._leader: object = None
+        self._leader: str | None = None  # the last one that was known
         self._stale: list[set[StreamKey]] = []  # the streams of each outage
         self._gaps: dict[StreamKey, int] = {}  # that are known
         self._new_gaps: dict[StreamKey, int] = {}  # of the last status, not yet told
@@ -120,10 +120,12 @@ class Outages:
             yield make_event("revised", f"{bars} revised; see `shmfeed asof`")
 
     def _leading(self, status: FeedStatus) -> Iterable[Event]:
-        relay = status.get("relay")
-        leader = relay.get("leader") if isinstance(relay, dict) else None
+        relay = status["relay"]
+        leader = relay["leader"] if relay is not None else None
+        if leader is None:  # between two leaders, or the publisher is away
+            return
         before, self._leader = self._leader, leader
-        if leader != before and not self._is_first:
+        if before not in (None, leader):
             yield make_event("leader", f"the leader is {leader}, it was {before}")
 
 

@@ -24,6 +24,7 @@ from shmfeed.errors import ShmfeedError
 from shmfeed.feeder import handover
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory, ShowWarmup
+from shmfeed.feeder.feed_publisher import FeedPublisher
 from shmfeed.feeder.feed_status import FeedStatus, gave_up_error
 from shmfeed.feeder.feed_store import open_feed_store
 from shmfeed.feeder.feeder_events import FeederEvents
@@ -154,9 +155,9 @@ class Feeder:
         self._batches = session.batches()
         self._queue = SubscriptionQueue(self._wants, session, self._check_union)
         self._symbols = SymbolGate(self._history.symbols, self._queue.subscribe)
-        targets = ReloadTargets(
-            self._codec, session, self._queue, self._budget, feeder_log
-        )
+        self._publisher = FeedPublisher(settings)
+        parts = self._codec, session, self._queue, self._budget
+        targets = ReloadTargets(*parts, feeder_log, self._publisher)
         own_list = RUN if self._is_foreground else ""
         self._reloader = Reloader(settings, targets, own_list, source)
 
@@ -232,7 +233,7 @@ class Feeder:
         )
         try:
             socket = place(self._settings.feed).socket
-            with closing(self._batches), self._events:
+            with closing(self._batches), self._events, self._publisher:
                 handover.keep_serving(
                     socket,
                     (self._serve, self._requests.post_held),

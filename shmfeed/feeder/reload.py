@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from shmfeed.codecs import Codec
 from shmfeed.control.messages import ABSENT, VERSION, ControlRequest
 from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.feeder.feed_publisher import FeedPublisher
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.requests import PendingRequest
 from shmfeed.feeder.subscriptions import SubscriptionQueue
@@ -53,6 +54,7 @@ FIXED = frozenset(
         "store",
         "store_keep",
         "on_event",
+        "source_feed",
     }
 )
 # A manager alone reads these.
@@ -77,6 +79,8 @@ OF_A_CONNECTION = frozenset(
         "max_frame_bytes",
     }
 )
+# These too, where the connection is one to Redis.
+OF_A_FOLLOWER = frozenset({"redis_password", "redis_password_file"})
 
 
 class Reload(NamedTuple):
@@ -93,7 +97,10 @@ class Reload(NamedTuple):
     @property
     def needs_connections(self) -> bool:
         """True if the connections have to be replaced."""
-        return not OF_A_CONNECTION.isdisjoint(self.changed)
+        names = OF_A_CONNECTION
+        if self.settings.follows_relay:
+            names |= OF_A_FOLLOWER
+        return not names.isdisjoint(self.changed)
 
     @property
     def changes_streams(self) -> bool:
@@ -137,6 +144,7 @@ class ReloadTargets(NamedTuple):
     queue: SubscriptionQueue
     budget: DialBudget
     log: FeederLog | None
+    publisher: FeedPublisher
 
 
 class Reloader:
@@ -165,7 +173,8 @@ class Reloader:
             source: Returns the settings of a reload that brings none.
         """
         self.settings = settings
-        self._codec, self._session, self._queue, self._budget, self._log = targets
+        self._codec, self._session, self._queue, self._budget, self._log = targets[:5]
+        self._publisher = targets.publisher
         self._own_list = own_list
         self._source = source
         # These come back if the venue refuses the new ones: settings and a token.
@@ -270,6 +279,7 @@ class Reloader:
             self._before = self.settings, self._codec.csrf_token
         self.settings = settings
         self._budget.per_minute = settings.dials_per_minute
+        self._publisher.use(settings)
         if token is None:
             self._session.use_settings(settings)
         else:

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from shmfeed.control.messages import ABSENT, ControlRequest
-from shmfeed.errors import ShmfeedError, WebSocketConnectionError
+from shmfeed.errors import BadArgumentError, ShmfeedError, WebSocketConnectionError
 from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory
 from shmfeed.feeder.manager_history import send_managers_away, serve_history
 from shmfeed.feeder.reasons import Reasons
+from shmfeed.feeder.relay_reports import RelayReports
 from shmfeed.feeder.reload import Reloader
 from shmfeed.feeder.requests import DISCONNECTED, PendingRequest, asked_pairs
 from shmfeed.feeder.subscriptions import SubscriptionQueue
@@ -70,6 +71,7 @@ class RequestHandler:
             lambda: parts.reloader.settings,
             lambda key: parts.reasons.words(key, "refused"),
         )
+        self._relay_reports = RelayReports(parts.writer)
         self._checked = checked
         self._take = take
         self._stop = stop
@@ -88,6 +90,7 @@ class RequestHandler:
             "reset": reset,
             "hold": self._hold,
             "lease": self._lease,
+            "relay": self._relay,
             DISCONNECTED: self._disconnected,
         }
 
@@ -99,11 +102,12 @@ class RequestHandler:
             pending.fail(error)
 
     def _status(self, pending: PendingRequest) -> None:
-        parts = self._parts
+        parts, settings = self._parts, self._parts.reloader.settings
         pending.finish(
             pid=os.getpid(),
             state=parts.session.status.state,
             identity=str(parts.identity),
+            source_feed=settings.source_name if settings.follows_relay else None,
             epoch=parts.writer.epoch,
             wanted=self._wants.keeps_feeder(),
         )
@@ -135,6 +139,19 @@ class RequestHandler:
 
     def _disconnected(self, pending: PendingRequest) -> None:
         self._wants.disconnected(pending.connection)
+        self._relay_reports.disconnected(pending.connection)
+        pending.finish()
+
+    def _relay(self, pending: PendingRequest) -> None:
+        settings, report = self._parts.reloader.settings, pending.request.relay
+        if settings.follows_relay:
+            raise BadArgumentError(
+                f"feed {settings.feed!r} follows Redis, and its leader publishes it;"
+                " publish a feed that has a venue"
+            )
+        if report is None:
+            raise BadArgumentError("a request relay needs the key relay")
+        self._relay_reports.take(report, pending.connection)
         pending.finish()
 
     def _start(self, pending: PendingRequest) -> None:

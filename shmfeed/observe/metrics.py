@@ -23,6 +23,7 @@ from shmfeed.health import GOOD_HEALTHS, HEALTHS
 from shmfeed.layout import STATES
 from shmfeed.memory.histogram import BOUNDS, Histogram
 from shmfeed.observe.sample import FeedSample
+from shmfeed.relay_status import ROLES
 
 _FEED = ("feed",)
 _STREAM = ("feed", "symbol", "timeframe")
@@ -87,6 +88,23 @@ _FEED_SECONDS = (
         lambda status: _age_of(status["state_since"]),
     ),
 )
+_RELAY_GAUGES = (
+    _Figure("relay_epoch", "Number of the present leadership.", _key("epoch")),
+    _Figure("relay_behind", "The leader's flushes not yet taken here.", _key("behind")),
+    _Figure(
+        "relay_error",
+        "1 if the relay does not work, as the status says.",
+        lambda relay: relay["error"] is not None,
+    ),
+)
+_RELAY_SECONDS = (
+    _Figure("relay_lag", "Time from the leader's publishing to here.", _key("lag")),
+    _Figure(
+        "relay_since",
+        "Time since which the leader leads, seconds UTC by its clock.",
+        lambda relay: relay["since"] and relay["since"] / 1000,
+    ),
+)
 _STREAM_GAUGES = (
     _Figure(
         "stream_ok",
@@ -136,6 +154,7 @@ class FeedCollector:
         yield from _counters(_FEED_COUNTERS, _FEED, statuses)
         yield from _gauges(_FEED_GAUGES, _FEED, statuses)
         yield from _gauges(_FEED_SECONDS, _FEED, statuses, _SECONDS)
+        yield from _relays(readable)
         yield _starts(readable)
         yield _healths(readable)
         yield _wants(readable)
@@ -179,6 +198,20 @@ def _feeders(samples: Sequence[FeedSample]) -> Iterator[Metric]:
         state.add_metric([name], {one: one == status["state"] for one in STATES})
         health.add_metric([name], {one: one == status["health"] for one in HEALTHS})
     return iter((info, up, readable, state, health))
+
+
+def _relays(samples: Sequence[FeedSample]) -> Iterator[Metric]:
+    """Yield the families of the relay, which have samples of relayed feeds alone."""
+    relays = [((one.feed,), one.status["relay"]) for one in samples]
+    known = [(labels, relay) for labels, relay in relays if relay is not None]
+    role = StateSetMetricFamily(
+        "shmfeed_relay_role", "The role of this host in the relay.", labels=_FEED
+    )
+    for labels, relay in known:
+        role.add_metric(labels, {one: one == relay["role"] for one in ROLES})
+    yield role
+    yield from _gauges(_RELAY_GAUGES, _FEED, known)
+    yield from _gauges(_RELAY_SECONDS, _FEED, known, _SECONDS)
 
 
 def _origin(status: Any) -> dict[str, str]:

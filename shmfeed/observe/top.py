@@ -16,6 +16,7 @@ from shmfeed.health import Health, health_rank
 from shmfeed.layout import State
 from shmfeed.memory.histogram import BOUNDS, Histogram
 from shmfeed.observe.sample import FeedSample
+from shmfeed.relay_status import RelayStatus
 
 SORTS = ("rate", "age", "gaps", "late", "health", "name")
 _HALF, _MOST = 0.5, 0.99
@@ -35,7 +36,8 @@ class FeedRow(NamedTuple):
 
     `rate` is messages, or closed bars where there are more, a second. `venue` is from
     the venue's event time to the feeder, `publish` from there to the ring, None without
-    an observation. `error` says why the feed cannot be read.
+    an observation. `relay` is that of the status. `error` says why the feed cannot be
+    read.
     """
 
     feed: str
@@ -45,6 +47,7 @@ class FeedRow(NamedTuple):
     rate: float | None
     venue: Quantiles | None
     publish: Quantiles | None
+    relay: RelayStatus | None
     error: str
 
 
@@ -175,6 +178,7 @@ def _feed_row(
         sum(rates) if rates else None,
         new and quantiles(old and old.venue, new.venue),
         new and quantiles(old and old.publish, new.publish),
+        sample.status["relay"],
         sample.error,
     )
 

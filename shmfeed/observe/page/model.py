@@ -15,6 +15,7 @@ import msgspec
 from shmfeed.bar import StreamKey
 from shmfeed.health import GOOD_HEALTHS
 from shmfeed.observe.sample import FeedSample
+from shmfeed.relay_status import describe_relay
 from shmfeed.status import FeedStatus, StreamStatus
 
 Closes = Mapping[str, Mapping[StreamKey, float]]  # by feed
@@ -171,7 +172,7 @@ def head_of(sample: FeedSample, now: int) -> dict[str, Any]:
     """Return what a page shows of a feed beside its streams."""
     status: FeedStatus = sample.status
     counts: Mapping[str, Any] = status
-    offset = status["clock_offset"]
+    offset, relay = status["clock_offset"], status["relay"]
     return {
         "feed": sample.feed,
         "health": status["health"],
@@ -186,6 +187,7 @@ def head_of(sample: FeedSample, now: int) -> dict[str, Any]:
         "identity": status["identity"] or status["protocol"],
         "endpoint": status["endpoint"],
         "last_error": status["last_error"],
+        "relay": None if relay is None else describe_relay(relay),
         "wants": list(status["wants"]),
         "counts": {name: counts[name] for name in COUNTERS},
     }

@@ -119,8 +119,9 @@ def _column_head(name: str) -> str:
 def _feed(head: dict[str, object], model: PageModel) -> str:
     name, health = escape(str(head["feed"])), escape(str(head["health"]))
     streams = len(model.rows(str(head["feed"])))
-    error = head["last_error"]
-    said = f'<p class="error">last error: {escape(str(error))}</p>' if error else ""
+    relay, error = head["relay"], head["last_error"]
+    said = f"<p>relay: {escape(str(relay))}</p>" if relay else ""
+    said += f'<p class="error">last error: {escape(str(error))}</p>' if error else ""
     return (
         f'<article data-feed="{name}" class="feed {health}"><h2>{name}</h2>'
         f'<p><strong class="health {health}">{health}</strong>'

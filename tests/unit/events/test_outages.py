@@ -16,7 +16,7 @@ def status(streams: dict[str, Any], **values: Any) -> FeedStatus:
         health, gaps = given if isinstance(given, tuple) else (given, 0)
         row = {"symbol": symbol, "timeframe": "1m", "health": health, "gaps": gaps}
         rows.append({**row, "why": f"why of {symbol}"})
-    first = {"state": "connected", "revisions": 0, "last_error": None}
+    first = {"state": "connected", "revisions": 0, "last_error": None, "relay": None}
     return cast("FeedStatus", {**first, **values, "streams": rows})
 
 
@@ -122,3 +122,15 @@ def test_revisions_and_leaders_are_told() -> None:
     assert looks.look({}, revisions=6, relay={"leader": "a"}) == [("revised", [])]
     assert looks.look({}, revisions=6, relay={"leader": "b"}) == [("leader", [])]
     assert looks.look({}, revisions=0, relay={"leader": "b"}) == []
+
+
+def test_a_leader_is_told_once_however_it_came() -> None:
+    looks = Looks()
+    assert looks.look({}) == []
+    assert looks.look({}, relay={"leader": "a"}) == []  # the relay begins
+    assert looks.look({}, relay={"leader": None}) == []  # no one leads yet
+    assert looks.look({}) == []  # the publisher is away
+    assert looks.look({}, relay={"leader": "a"}) == []
+    assert looks.look({}, relay={"leader": None}) == []
+    assert looks.look({}, relay={"leader": "b"}) == [("leader", [])]
+    assert looks.look({}, relay={"leader": "a"}) == [("leader", [])]

@@ -153,6 +153,33 @@ def test_values_of_a_feed(
     assert counts == {one: 2 * (one == "waiting") for one in (*HEALTHS, "closed")}
 
 
+def test_the_relay_has_metrics_where_there_is_one(
+    exposition: Exposition, writer: FeedWriter, feed_name: str
+) -> None:
+    assert not [
+        name for name, _ in Reading(exposition, feed_name).values if "relay" in name
+    ]
+    told: dict[str, object] = {"role": "follower", "leader": "a:1", "epoch": 9}
+    told |= {"since": 1_700_000_000_500, "lag": 0.25, "behind": 3, "error": "away"}
+    writer.set_text("relay", told)
+    found = Reading(exposition, feed_name)
+    roles = {
+        one: found("shmfeed_relay_role", shmfeed_relay_role=one)
+        for one in ("leader", "standby", "follower")
+    }
+    assert roles == {"leader": 0, "standby": 0, "follower": 1}
+    assert found("shmfeed_relay_epoch") == 9
+    assert found("shmfeed_relay_since_seconds") == 1_700_000_000.5
+    assert found("shmfeed_relay_lag_seconds") == 0.25
+    assert found("shmfeed_relay_behind") == 3
+    assert found("shmfeed_relay_error") == 1
+    writer.set_text("relay", {"role": "standby"})
+    found = Reading(exposition, feed_name)
+    assert found("shmfeed_relay_role", shmfeed_relay_role="standby") == 1
+    assert found("shmfeed_relay_error") == 0
+    assert found("shmfeed_relay_lag_seconds") is None
+
+
 def test_values_of_streams(
     exposition: Exposition, writer: FeedWriter, feed_name: str
 ) -> None:

@@ -290,6 +290,7 @@ class TestStatus:
             "next_attempt_in": None,
             "clock_offset": None,
             "store": None,
+            "relay": None,
             "wants": {},
             "streams": [],
         }

@@ -155,6 +155,7 @@ function feedCard(feed) {
     facts.append(pair);
   }
   card.append(facts);
+  if (feed.relay) card.append(make("p", `relay: ${feed.relay}`));
   if (feed.last_error) card.append(make("p", `last error: ${feed.last_error}`, "error"));
   return card;
 }
