@@ -15,8 +15,8 @@ def expand(
 ) -> list[str]:
     """Return the URL of each endpoint and port, in order, without duplicates.
 
-    `complete` gives an endpoint the path and the query to connect to. `check` raises for
-    an endpoint that is not accepted.
+    `complete` gives an endpoint the path and the query to connect to. `check` returns
+    an endpoint that is accepted, and raises for any other.
 
     Raises:
         BadArgumentError: An endpoint is not accepted, or names a port that is not

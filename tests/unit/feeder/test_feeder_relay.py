@@ -1,11 +1,11 @@
 """A feeder publishes what its publishers tell, and supervises the one of its own."""
 
-import signal
+import time
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from support.feeding import feeder, settings, tell
+from support.feeding import feeder, is_listening, settings, tell
 from support.forks import Fork
 from support.waiting import until
 
@@ -60,11 +60,13 @@ class TestReports:
 
     def test_the_end_of_a_killed_publisher_ends_them(self, feed_name, venue):
         with feeder(feed_name, venue):
-            until(lambda: relay_of(feed_name) is None)
+            until(lambda: is_listening(feed_name), what="the feeder")
 
             def publish():
-                RelayReporter(place(feed_name).socket).tell(LEADER)
-                signal.pause()
+                reporter = RelayReporter(place(feed_name).socket)
+                while True:  # a busy feeder answers later
+                    reporter.tell(LEADER)
+                    time.sleep(0.05)
 
             with Fork(publish) as publisher:
                 until(lambda: relay_of(feed_name), what="its report")
@@ -89,7 +91,7 @@ class TestReports:
     @pytest.mark.parametrize("relay", [None, {"role": "follower"}, {"leader": "a"}])
     def test_another_report_is_refused(self, feed_name, venue, relay):
         with feeder(feed_name, venue):
-            until(lambda: relay_of(feed_name) is None)
+            until(lambda: is_listening(feed_name), what="the feeder")
             with pytest.raises(BadArgumentError, match=r"relay|role"):
                 open_claim(place(feed_name).socket, "relay", 20, relay=relay)
 
@@ -176,6 +178,7 @@ class TestThePublisherOfAFeeder:
             return settings(feed_name, venue, **source.given)
 
         with feeder(feed_name, venue, source=read, **given):
+            until(lambda: is_listening(feed_name), what="the feeder")
             until(lambda: processes, what="the publisher")
             (first,) = processes
             source.given = {"publish_to": "redis://127.0.0.1:2/0"}
