@@ -81,6 +81,10 @@ class ChangeReader:
     """The changes of one segment since they were read last.
 
     The first read tells all, and so does the first one after `start_again`.
+
+    Attributes:
+        mapping: The segment.
+        is_first: True if the next read tells all.
     """
 
     def __init__(self, mapping: Mapping, numbers: StreamNumbers) -> None:
@@ -105,7 +109,7 @@ class ChangeReader:
     def start_again(self) -> None:
         """Tell all at the next read: what was told has not arrived."""
         streams = self.mapping.geometry.max_streams
-        self._is_first = True
+        self.is_first = True
         self._known: KnownStreams | None = None
         # By entry number: the stream's number, and what was told of it.
         self._streams: IntArray = np.full(streams, -1)
@@ -135,7 +139,7 @@ class ChangeReader:
             raise
 
     def _read(self, everything: bool) -> Flush | None:
-        catalog, is_first = self._read_catalog(), self._is_first
+        catalog, is_first = self._read_catalog(), self.is_first
         everything = everything or catalog is not None
         cells = self._words.take(self._marks_at)
         forming = self._read_forming() if everything else NO_ROWS
@@ -145,7 +149,7 @@ class ChangeReader:
         rows = self._arrange(closed)
         whole = self._streams[closed.whole].tolist() + (self._gone if is_first else [])
         marks = self._read_marks(cells, None if everything else closed)
-        self._is_first = False
+        self.is_first = False
         flush = Flush(
             time.time_ns() // 1_000_000,
             rows,
@@ -177,21 +181,21 @@ class ChangeReader:
             self._forget(entry)
         # A first flush tells of all streams that ever were, that they are empty.
         all_numbers = np.arange(len(self._numbers.keys))
-        before_now = all_numbers if self._is_first else self._streams
+        before_now = all_numbers if self.is_first else self._streams
         gone = np.setdiff1d(before_now, streams)
         self._gone += gone[gone >= 0].tolist()
         self._streams, self._epochs = streams, epochs
         self._active = np.flatnonzero(streams >= 0)
         self._active_starts = self._starts[self._active]
         self._marks_at = self._active_starts[:, np.newaxis] + MARK_WORDS
-        if self._is_first or len(self._numbers.keys) > before:
+        if self.is_first or len(self._numbers.keys) > before:
             return Catalog(tuple(self._numbers.keys), geometry.history)
         return None
 
     def _forget(self, entry: int) -> None:
         """Forget what was told of an entry: it is another stream's now."""
         self._told_words[entry] = self._told_counts[entry] = 0
-        self._told_forming[entry] = 0 if self._is_first else _UNKNOWN
+        self._told_forming[entry] = 0 if self.is_first else _UNKNOWN
         self._told_marks[entry] = -1
         self._marks.forget(entry)
 

@@ -28,6 +28,7 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed, attach
 from shmfeed.identity import FeedIdentity
+from shmfeed.layout import H_TICK
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.note import read_facts
 from shmfeed.relay.changes import ChangeReader, StreamNumbers
@@ -123,6 +124,7 @@ class Publisher:
         self._failures = 0
         self._beat_due = self._slow_due = self._flush_due = 0.0
         self._warn_due = self._told_at = 0.0
+        self._key = self._tick = -1  # as of the last read of changes
         self._warned: list[str] = []
         self._rng = random.Random()  # noqa: S311 # it spreads load, no secrets
         self.status = self._make_status()
@@ -288,19 +290,16 @@ class Publisher:
 
     def _lead(self, mapping: Mapping) -> float:
         """Flush what is due, or sleep until something is."""
-        key = load_key(mapping.words)  # before the changes are read
         now = time.monotonic()
         if now >= self._beat_due:
             self._engine.renew()
             if now >= self._slow_due and not self._look_around(mapping, now):
                 return 0.0
         changes = self._changes_of(mapping)
-        is_due = now >= self._flush_due
-        flush = changes.read(everything=is_due)
+        key = load_key(mapping.words)  # before the changes are read
+        flush = self._read(changes, key, now)
         is_whole = flush is not None and flush.is_whole
         head = self._new_head(mapping, now, is_whole)
-        if is_due:
-            self._flush_due = now + self._interval
         if flush is None and head is None:
             due = min(self._flush_due, self._beat_due) - time.monotonic()
             if due > 0:
@@ -310,6 +309,24 @@ class Publisher:
             flush = Flush(time.time_ns() // 1_000_000)
         self._send(flush._replace(head=head))
         return 0.0
+
+    def _read(self, changes: ChangeReader, key: int, now: float) -> Flush | None:
+        """Read the changes if there may be any.
+
+        Readers are woken by each closed bar, and each bar moves the main loop's
+        heartbeat. Other changes wait for it, or for the beat here.
+        """
+        tick = changes.mapping.words.ints[H_TICK]
+        is_due, has_woken = now >= self._flush_due, key != self._key
+        if is_due:
+            self._flush_due = now + self._interval
+        everything = is_due and (tick != self._tick or now >= self._beat_due)
+        if not (everything or has_woken or changes.is_first):
+            return None
+        self._key = key
+        if everything or changes.is_first:
+            self._tick = tick
+        return changes.read(everything=everything)
 
     def _changes_of(self, mapping: Mapping) -> ChangeReader:
         changes = self._changes
