@@ -62,7 +62,10 @@ from shmfeed.relay.script import (
 )
 from shmfeed.wire.boot_clock import boot_seconds
 
-LOG_ENTRIES = 1000
+LOG_ENTRIES = 1000  # of the log, fewer where they would take more than LOG_BYTES
+LOG_BYTES = 64 << 20
+_LEAST_ENTRIES = 64
+_MEAN_OVER = 64  # entries whose mean size counts
 PIECE_BYTES = 1 << 20  # of ring writes in one step
 ENTRY_BYTES = 1 << 20  # of the log; followers read the rings after a larger flush
 STATE_SECONDS = 0.4
@@ -86,6 +89,7 @@ class LeaderSide(RedisFeed):
         self._rings = RingWriter((), 1)
         self._state = FeedState()
         self._state_written = 0.0
+        self._entry_bytes = 0.0  # of an entry in the mean
         self._asked: dict[str, tuple[StreamKey, ...]] = {}
 
     def lead(self, member: str, since: int) -> int | None:
@@ -296,13 +300,14 @@ class LeaderSide(RedisFeed):
         """Make the flush count; return its entry, b"" if that is not known."""
         keys = self._keys
         names = (keys.fence, keys.live, keys.state, keys.head, keys.catalog)
+        packed = b"" if must_join else pack_flush(flush, made)
         arguments = (
             self._epoch,
             self._sequence,
             int(flush.is_whole),
-            LOG_ENTRIES,
+            self._log_length(len(packed)),
             int(must_join),
-            b"" if must_join else pack_flush(flush, made),
+            packed,
             state,
             pack_head(flush.head, made) if flush.head else b"",
             pack_catalog(flush.catalog) if flush.catalog else b"",
@@ -319,6 +324,12 @@ class LeaderSide(RedisFeed):
                 return b""  # the step was done, and its answer lost
         self._check_had(answer)
         return bytes(answer[1])
+
+    def _log_length(self, size: int) -> int:
+        """Return how many entries the log keeps after one of this size."""
+        self._entry_bytes += (size - self._entry_bytes) / _MEAN_OVER
+        fitting = int(LOG_BYTES / max(1.0, self._entry_bytes))
+        return max(_LEAST_ENTRIES, min(LOG_ENTRIES, fitting))
 
     def _check_had(self, answer: Sequence[object]) -> None:
         if answer[0] == HAD:

@@ -406,7 +406,7 @@ class TestFollow:
     def test_a_trimmed_log(
         self, engines: Engines, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(redis_leader, "LOG_ENTRIES", 10)
+        monkeypatch.setattr(redis_leader, "LOG_ENTRIES", 64)
         leader, follower = engines.leader(), engines.make()
         position = follower.join().position
         for _ in range(250):
@@ -414,6 +414,17 @@ class TestFollow:
         assert engines.server.do("XLEN", key("live")) < 200
         with pytest.raises(MustJoinError, match=r"trimmed: \d+ flushes were missed"):
             follower.follow(position, 5)
+
+    def test_a_log_of_large_entries_is_shorter(
+        self, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(redis_leader, "LOG_BYTES", 1 << 20)
+        leader = engines.leader()
+        bars = rows(*((0, minute, 1.0) for minute in range(200)))
+        for _ in range(300):
+            leader.flush(Flush(1, bars))
+        assert 64 <= engines.server.do("XLEN", key("live")) < 200
+        assert engines.server.do("MEMORY", "USAGE", key("live")) < 4 << 20
 
     @pytest.mark.parametrize("what", ["deleted log", "deleted entries"])
     def test_a_log_that_is_shorter(self, engines: Engines, what: str) -> None:

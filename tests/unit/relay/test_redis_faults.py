@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,12 @@ class TestTheWayThere:
             self.error(RedisTarget(HOST, server.tls_port), EngineAwayError)
         finally:
             server.stop()
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
+    with pytest.raises(EngineRefusedError, match="pip install redis hiredis"):
+        RedisEngine("f", RedisTarget(HOST)).join()
 
 
 def test_a_target_hides_its_password() -> None:
