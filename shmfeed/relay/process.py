@@ -1,11 +1,13 @@
 """Run the publisher of a feed with Redis as its engine."""
 
 import threading
-from collections.abc import Callable
+from contextlib import closing
 
-from shmfeed.relay.publisher import Publisher, PublisherStatus
+from shmfeed.control.relay_client import RelayReporter
+from shmfeed.relay.publisher import Publisher
 from shmfeed.relay.redis_connection import RedisTarget
 from shmfeed.relay.redis_engine import RedisEngine
+from shmfeed.segment.mapping import place
 
 
 def run_publisher(
@@ -14,11 +16,12 @@ def run_publisher(
     target: RedisTarget,
     flush_interval: float,
     stop: threading.Event,
-    tell: Callable[[PublisherStatus], None] = lambda _: None,
 ) -> None:
     """Publish a feed of this host in Redis under a name, until `stop` is set.
 
-    Nothing that fails ends the publisher: it says so in the log and in the status that
-    `tell` is called with, and tries again.
+    The feed's feeder is told the publisher's status. Nothing that fails ends the
+    publisher: it says so in the log and in its status, and tries again.
     """
-    Publisher(feed, RedisEngine(name, target), flush_interval, tell).run(stop)
+    engine = RedisEngine(name, target)
+    with closing(RelayReporter(place(feed).socket)) as reporter:
+        Publisher(feed, engine, flush_interval, reporter.tell).run(stop)

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypedDict
 
 from shmfeed.errors import (
     BadArgumentError,
@@ -30,7 +29,6 @@ from shmfeed.feed import Feed, attach
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import H_TICK
 from shmfeed.memory.futex import ALL_BITS
-from shmfeed.memory.note import read_facts
 from shmfeed.relay.changes import ChangeReader, StreamNumbers
 from shmfeed.relay.engine import (
     Engine,
@@ -42,6 +40,7 @@ from shmfeed.relay.flush import Flush, Head
 from shmfeed.relay.leadership import Candidate, OwnFeed, member_name
 from shmfeed.relay.requests import RequestedStreams
 from shmfeed.relay.segment_marks import feed_identity, feed_state, read_head
+from shmfeed.relay_status import RelayStatus, relay_in
 from shmfeed.segment.mapping import Mapping
 from shmfeed.status import feed_health
 from shmfeed.waiting import load_key, wait_any
@@ -58,28 +57,6 @@ _REFUSED_DELAY = 5.0
 log = logging.getLogger(__name__)
 
 
-class PublisherStatus(TypedDict):
-    """A publisher's part of a feed's status, its key `relay`.
-
-    Attributes:
-        role: leader or standby.
-        leader: The leader's name, None where no leader is known.
-        epoch, since: The leader's epoch, and when it became the leader, ms UTC; None
-            without one.
-        lag: Of a leader, the seconds that the engine took for the last flush.
-        behind: Of a leader, the flushes that have failed since the last one succeeded.
-        error: The reason why it cannot publish, None if it can.
-    """
-
-    role: str
-    leader: str | None
-    epoch: int | None
-    since: int | None
-    lag: float | None
-    behind: int
-    error: str | None
-
-
 class UnpublishableError(BadArgumentError):
     """A feed that cannot be published under this name."""
 
@@ -88,7 +65,9 @@ class Publisher:
     """Publishes one feed of this host. One thread runs it.
 
     Attributes:
-        status: Replaced at each change; any thread may read it.
+        status: The status key `relay`, replaced at each change; any thread may read
+            it. Of a leader `lag` is the seconds that the engine took for the last
+            flush, and `behind` the attempts that have failed since the last success.
     """
 
     def __init__(
@@ -96,7 +75,7 @@ class Publisher:
         feed: str,
         engine: Engine,
         flush_interval: float = 0.02,
-        tell: Callable[[PublisherStatus], None] = lambda _: None,
+        tell: Callable[[RelayStatus], None] = lambda _: None,
         member: str = "",
     ) -> None:
         """Take the parts; nothing is read or written before `run`.
@@ -125,6 +104,7 @@ class Publisher:
         self._beat_due = self._slow_due = self._flush_due = 0.0
         self._warn_due = self._told_at = 0.0
         self._key = self._tick = -1  # as of the last read of changes
+        self._read_at = 0.0  # everything
         self._warned: list[str] = []
         self._rng = random.Random()  # noqa: S311 # it spreads load, no secrets
         self.status = self._make_status()
@@ -247,8 +227,8 @@ class Publisher:
 
     def _prepare(self, mapping: Mapping) -> None:
         """Prepare to lead; raise an error if this feed cannot be published."""
-        relay = read_facts(mapping.words, mapping.geometry).get("relay")
-        if isinstance(relay, dict) and relay.get("role") == "follower":
+        relay = relay_in(mapping)
+        if relay is not None and relay["role"] == "follower":
             raise UnpublishableError(
                 f"feed {self._feed_name!r} is itself followed from another host;"
                 " publish it on a host whose feeder is connected to the venue"
@@ -293,8 +273,10 @@ class Publisher:
         now = time.monotonic()
         if now >= self._beat_due:
             self._engine.renew()
-            if now >= self._slow_due and not self._look_around(mapping, now):
+            if now >= self._slow_due and not self._may_stay(mapping, now):
                 return 0.0
+            for follower, answer in self._requests.update(self._engine.requests()):
+                self._engine.answer(follower, answer)
         changes = self._changes_of(mapping)
         key = load_key(mapping.words)  # before the changes are read
         flush = self._read(changes, key, now)
@@ -314,18 +296,19 @@ class Publisher:
         """Read the changes if there may be any.
 
         Readers are woken by each closed bar, and each bar moves the main loop's
-        heartbeat. Other changes wait for it, or for the beat here.
+        heartbeat. Other changes wait for it, or for BEAT_SECONDS.
         """
         tick = changes.mapping.words.ints[H_TICK]
         is_due, has_woken = now >= self._flush_due, key != self._key
         if is_due:
             self._flush_due = now + self._interval
-        everything = is_due and (tick != self._tick or now >= self._beat_due)
+        is_old = now - self._read_at >= BEAT_SECONDS
+        everything = is_due and (tick != self._tick or is_old)
         if not (everything or has_woken or changes.is_first):
             return None
         self._key = key
         if everything or changes.is_first:
-            self._tick = tick
+            self._tick, self._read_at = tick, now
         return changes.read(everything=everything)
 
     def _changes_of(self, mapping: Mapping) -> ChangeReader:
@@ -355,30 +338,28 @@ class Publisher:
             self._head = flush.head
         self._well()
 
-    def _look_around(self, mapping: Mapping, now: float) -> bool:
-        """Look at members and requests; return False if this leader has resigned."""
+    def _may_stay(self, mapping: Mapping, now: float) -> bool:
+        """Look at the other members; return False if this leader has resigned."""
         self._slow_due = now + _SLOW_SECONDS
         self._warn()
         own = OwnFeed(feed_state(mapping), feed_health(mapping))
-        if not self._candidate.stay(own):
-            log.warning(
-                "feed %s: this publisher resigns: its feed is %s and %s, and another"
-                " publisher's is in better health",
-                self._feed_name,
-                own.state,
-                own.health,
-            )
-            self._candidate.resign()
-            self._requests.close()
-            self._changes = None
-            return False
-        for follower, answer in self._requests.update(self._engine.requests()):
-            self._engine.answer(follower, answer)
-        return True
+        if self._candidate.stay(own):
+            return True
+        log.warning(
+            "feed %s: this publisher resigns: its feed is %s and %s, and another"
+            " publisher's is in better health",
+            self._feed_name,
+            own.state,
+            own.health,
+        )
+        self._candidate.resign()
+        self._requests.close()
+        self._changes = None
+        return False
 
     # The status
 
-    def _make_status(self) -> PublisherStatus:
+    def _make_status(self) -> RelayStatus:
         candidate = self._candidate
         leader = candidate.leadership
         return {
