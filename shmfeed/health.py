@@ -41,12 +41,14 @@ from shmfeed.layout import (
     E_WHY,
     H_ALIVE,
     H_READY,
+    H_RELAYED,
     H_REPAIR_GRACE,
     H_STATE,
     H_TICK,
     READY,
     REASONS,
     STATES,
+    UNHEARD,
     WHY_WORDS,
     Reason,
     State,
@@ -168,6 +170,18 @@ def seconds_since(moment: int, now: int) -> float | None:
     if 0 < moment <= now:
         return (now - moment) / _SECOND
     return 0.0 if now < moment <= now + AHEAD_NS else None
+
+
+def relay_age(reader: RingReader, moment: int) -> float | None:
+    """Return the seconds from a leader's last news to a moment of CLOCK_BOOTTIME, ns.
+
+    0 if there were some later. None for rows that are not relayed, and before the first
+    news.
+    """
+    if reader.geometry.version == 1:
+        return None
+    heard: int = reader.words.ints[H_RELAYED]
+    return max(0, moment - heard) / _SECOND if heard > UNHEARD else None
 
 
 def _health(reader: RingReader, timeframe: str, now: int) -> Health:

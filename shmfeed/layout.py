@@ -97,6 +97,10 @@ H_REPAIR_GRACE = 525  # ns after E_BACK in which a stream counts as recovering
 # ns by which CLOCK_BOOTTIME was ahead of CLOCK_MONOTONIC at the last heartbeat, plus 1:
 # the time that the host has been suspended; 0: not known
 H_SUSPENDED = 526
+# CLOCK_BOOTTIME ns of what the link to a leader brought last, UNHEARD before; 0: the
+# rows are not relayed
+H_RELAYED = 527
+UNHEARD = 1
 H_TEXT = 528  # latch of JSON: facts of varying length
 TEXT_WORDS = 8192  # 64 KiB
 HEADER_WORDS = 17408

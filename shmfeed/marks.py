@@ -6,6 +6,7 @@ reads them in `status.py`; no bar depends on them.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from shmfeed.bar import StreamKey
 from shmfeed.errors import BadArgumentError
@@ -20,6 +21,8 @@ from shmfeed.layout import (
     E_REASON,
     E_RECOVERING,
     E_SILENCE,
+    E_SINCE,
+    E_UPDATED,
     E_WHY,
     H_CLOCK_KNOWN,
     H_CLOCK_OFFSET,
@@ -27,6 +30,7 @@ from shmfeed.layout import (
     H_LAST_MESSAGE,
     H_NEXT_ATTEMPT,
     H_NOTE,
+    H_RELAYED,
     H_REPAIR_GRACE,
     H_STATE,
     H_STATE_SINCE,
@@ -54,6 +58,25 @@ _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
 _STREAM_COUNTER = {name: E_COUNTERS + n for n, name in enumerate(STREAM_COUNTERS)}
 _SECOND = 1_000_000_000
 _MS = 1_000_000
+
+
+class StreamMoments(NamedTuple):
+    """The moments from which readers tell a stream's health: CLOCK_BOOTTIME ns.
+
+    Attributes:
+        since: The last (un)subscription.
+        updated: The last append or forming update, 0: none yet.
+        away: The connection's loss, 0 while one carries the stream.
+        back: The connection's return after a loss, 0: none.
+        compared: The last comparison with history, as in `set_compared`; 0: silences
+            are not compared, UNCOMPARED: none was made yet.
+    """
+
+    since: int
+    updated: int
+    away: int
+    back: int
+    compared: int
 
 
 class FeedMarks:
@@ -271,6 +294,45 @@ class FeedMarks:
         """
         ns = 0 if at is None else max(UNCOMPARED, round(at * _SECOND))
         self._words.ints[self._entry(key) + E_COMPARED] = ns
+
+    def copy_moments(
+        self,
+        key: "StreamKey",
+        moments: StreamMoments,
+        recovering: bool,
+        *,
+        with_away: bool,
+    ) -> None:
+        """Set the moments of a stream as the feeder of another host has them.
+
+        An update of the stream's bars sets `updated` to the present. `recovering` is
+        that of `mark_stream`. Without `with_away` the connection's loss stays as it is.
+        """
+        at, ints = self._entry(key), self._words.ints
+        self._marks_connections = True
+        since, updated, away, back, compared = moments
+        ints[at + E_UPDATED] = updated  # first: a bar must not look fresher than it is
+        ints[at + E_SINCE], ints[at + E_COMPARED] = since, compared
+        ints[at + E_BACK], ints[at + E_RECOVERING] = back, recovering
+        if with_away:
+            ints[at + E_AWAY] = away
+
+    def copy_updates(self, streams: "Iterable[StreamKey]", updated: int) -> None:
+        """Set when streams were updated last as another host's feeder has it, ns."""
+        self._owner.check(self._what)
+        ints, numbers = self._words.ints, self._catalog.index
+        for key in streams:
+            ints[self.geometry.entry_word(numbers[key]) + E_UPDATED] = updated
+
+    def mark_relayed(self, heard_at: int, message_at: int | None) -> None:
+        """Record when the link to a leader brought something: CLOCK_BOOTTIME ns.
+
+        `message_at` is when the venue sent the leader data, None if it has not changed.
+        """
+        self._owner.check(self._what)
+        self._words.ints[H_RELAYED] = heard_at
+        if message_at is not None:
+            self._words.ints[H_LAST_MESSAGE] = message_at
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Publish facts for a status (endpoint, last error), never a secret.

@@ -19,6 +19,7 @@ from shmfeed.layout import (
     E_FORMING,
     FORMING_WORDS,
     H_ALIVE,
+    H_RELAYED,
     H_STARTED,
     H_SUSPENDED,
     H_TICK,
@@ -28,6 +29,7 @@ from shmfeed.layout import (
     NO_BAR,
     STATES,
     TIME_LIMIT,
+    UNHEARD,
     Geometry,
     State,
     default_guard,
@@ -138,6 +140,7 @@ class FeedWriter(FeedCapacity):
         rule: IdentityRule | None = None,
         group: str | None = None,
         locks: FeedLocks | None = None,
+        is_relayed: bool = False,
     ) -> None:
         where = place(name)
         self._owner = SegmentOwner(where, geometry, rule, group, locks)
@@ -148,13 +151,17 @@ class FeedWriter(FeedCapacity):
         catalog = Catalog(words, geometry, first_epoch(), reserve)
         super().__init__(self._owner, catalog, f"feed {self.name!r}")
         try:
-            self._take_over(STATES.index(state), streams, rule)
+            self._take_over(STATES.index(state), streams, rule, is_relayed)
         except BaseException:
             self._owner.release(unlink=not self.reused)
             raise
 
     def _take_over(
-        self, state: int, streams: Collection[StreamKey], rule: IdentityRule | None
+        self,
+        state: int,
+        streams: Collection[StreamKey],
+        rule: IdentityRule | None,
+        is_relayed: bool,
     ) -> None:
         ints, previous = self._words.ints, self._owner.previous
         identity = rule.identity if rule is not None else None
@@ -162,6 +169,7 @@ class FeedWriter(FeedCapacity):
             identity = read_identity(previous.words, previous.geometry)
         if identity is not None:  # before the pid, by which others find the identity
             write_identity(self._words, identity)
+        ints[H_RELAYED] = UNHEARD if is_relayed else 0  # before the start, as identity
         ints[H_WRITER_PID] = os.getpid()
         ints[H_STARTED] = boot_ns()
         self._reset_feed(state)

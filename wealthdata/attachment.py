@@ -8,7 +8,7 @@ that identity, and against the expected one, before any row of it is used.
 from functools import partial
 from typing import Any
 
-from shmfeed.accepted_feeder import AcceptedFeeder
+from shmfeed.accepted_feeder import AcceptedFeeder, Source
 from shmfeed.bar import StreamKey
 from shmfeed.errors import (
     FeedChangedError,
@@ -77,6 +77,11 @@ class AttachedFeed:
     def identity(self) -> str | None:
         """The identity of the feed's rows, None without one."""
         return self._feeder.identity
+
+    @property
+    def source(self) -> Source:
+        """The source of the feed's rows, as in a frame's attrs."""
+        return self._feeder.source
 
     def ring(self, key: StreamKey) -> Ring:
         """Return the stream's ring. Raise StreamNotFoundError or FeedChangedError."""

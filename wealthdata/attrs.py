@@ -12,6 +12,7 @@ KEYS = (
     "identity",
     "rolled",
     "age",
+    "relay_age",
     "state",
     "health",
     "due",
@@ -29,7 +30,16 @@ KEYS = (
 # They differ from read to read of the same rows: two frames are compared without them.
 VOLATILE = frozenset(("age", "relay_age", "due", "state", "health"))
 # The values that are stored when they are asked for. The last one is always known then.
-_FOUND_OUT = ("age", "due", "unconfirmed", "polled", "revised", "absent", "late")
+_FOUND_OUT = (
+    "age",
+    "relay_age",
+    "due",
+    "unconfirmed",
+    "polled",
+    "revised",
+    "absent",
+    "late",
+)
 # The others of a private frame without bars. `valid` is never stored.
 PLAIN: dict[str, Any] = {
     **dict.fromkeys(key for key in KEYS[:-1] if key not in _FOUND_OUT),
@@ -71,14 +81,18 @@ class FrameAttrs(dict[str, Any]):
 
     Every value is as of the read:
 
-    source       "live" (from the feed's ring), "context", or "mixed"
+    source       "live" (from the feed's ring), "relayed" (from the ring of a feed that
+                 follows a leader on another host), "context", or "mixed"
     feed         the feed's name; None in a backtest and without a feed
     identity     the source of the feed's rows, "protocol/market_type/venue"; None if
                  it is not known, and for a context's rows
     rolled       the timeframe that the rows were made from; None if it is their own
     age          seconds since the stream's last update, None before the first one; of
                  rows whose newest is a context's, since its close, to `current_dt`
-                 where there is one; None in a backtest without it
+                 where there is one; None in a backtest without it. Of relayed rows the
+                 link's delay is in it
+    relay_age    seconds since the link to the leader brought anything, 0 once it has
+                 brought more since the read; None for rows that are not relayed
     state        the state of the stream's connection; None in a backtest, and for a
                  stream that the feed does not carry
     health       the health of the stream; None as for `state`
@@ -103,13 +117,13 @@ class FrameAttrs(dict[str, Any]):
     For several securities: the oldest age, the worst health and the state that goes
     with it, and sums.
 
-    `due`, `unconfirmed`, `polled` and `revised` are found out when they are asked for:
-    from the frame's rows or, once these are released, from the ring while it has the
-    same rows. After that they are None.
+    `relay_age`, `due`, `unconfirmed`, `polled` and `revised` are found out when they
+    are asked for: from the frame's rows or, once these are released, from the ring
+    while it has the same rows. After that they are None.
 
     Two of these are equal if all values are that do not differ from read to read: all
-    but `age`, `due`, `state` and `health`. A pickle leaves those out: they are None
-    afterwards. `valid` counts between frames that this process has read.
+    but `age`, `relay_age`, `due`, `state` and `health`. A pickle leaves those out: they
+    are None afterwards. `valid` counts between frames that this process has read.
     """
 
     __slots__ = ("_base", "_record")
@@ -296,7 +310,8 @@ class CombinedFacts:
     ) -> dict[str, Any]:
         keys = ("due", "unconfirmed", "polled", "revised")
         sums = {key: _sum(part[key] for part in record.parts) for key in keys}
-        return sums | {"late": record.late}
+        ages = [age for part in record.parts if (age := part["relay_age"]) is not None]
+        return sums | {"late": record.late, "relay_age": max(ages, default=None)}
 
     def bars_read(self, record: "CombinedRecord", _origin: Origin) -> list[BarsRead]:
         found = [read for part in record.parts for read in bars_of(part)]

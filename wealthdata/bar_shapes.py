@@ -110,7 +110,8 @@ def prepare_array(
     feed = attached_feed(security.feed or asked.named_feed())
     if compiled_core is None or feed is None:
         return
-    if attrs["source"] != "live" or not isinstance(asked.fields, str | tuple | None):
+    is_of_ring = attrs["source"] in ("live", "relayed")
+    if not is_of_ring or not isinstance(asked.fields, str | tuple | None):
         return
     try:
         ring = feed.ring((security.symbol, timeframe))

@@ -17,6 +17,7 @@ import numpy as np
 from shmfeed.bar import POLLED, REVISED, UNCONFIRMED, StreamKey, grid_steps
 from shmfeed.errors import ShmfeedError
 from shmfeed.feed import Ring
+from shmfeed.health import relay_age
 from shmfeed.venue_time import bars_due
 from wealthdata.columns import BarColumns, Floats, Ints, PrivateColumns
 from wealthdata.kept_bars import (
@@ -31,6 +32,7 @@ from wealthdata.kept_bars import (
 )
 
 _MASKS = (UNCONFIRMED, POLLED, REVISED)
+_OF_LEADERS = ("relayed", "mixed")  # sources of frames with rows of another host
 _NOT_KNOWN = (None, None, None)
 _BAR_BYTES = 8 * (1 + VALUES)
 Counts = tuple[int, ...] | tuple[None, ...]
@@ -97,12 +99,15 @@ class RingFacts:
         counts: Counts | None = record.count_flags(_MASKS, record.first, record.last)
         if counts is None:
             counts = _NOT_KNOWN if ring is None else _count_in_ring(ring, record)
-        due = None
+        due = relayed = None
         if dict.get(values, "health") == "closed":
             due = 0  # its symbol does not trade
         elif ring is not None:
             due = self._due(ring, record)
-        return _named(counts) | {"age": record.age, "due": due}
+        if ring is not None and dict.get(values, "source") in _OF_LEADERS:
+            relayed = _relay_age(ring, record.moment)
+        known = {"age": record.age, "relay_age": relayed, "due": due}
+        return _named(counts) | known
 
     def bars_read(self, record: NotedRead, origin: Origin) -> list[BarsRead]:
         """Return the bars of a read, as they were read."""
@@ -133,6 +138,13 @@ class RingFacts:
         except ShmfeedError:
             return None  # the feed is gone, or carries the stream no more
         return bars_due(reader, self._timeframe, record.newest, record.moment)
+
+
+def _relay_age(ring: Ring, moment: int) -> float | None:
+    try:
+        return relay_age(ring._current_reader(), moment)
+    except ShmfeedError:
+        return None
 
 
 def _count_in_ring(ring: Ring, record: NotedRead) -> Counts:
@@ -326,7 +338,7 @@ class CutFacts:
             read.append(BarsRead(self._origins[place], bars, True))
         return read
 
-    def find_out(self, record: "CutRecord", _values: dict[str, Any]) -> dict[str, Any]:
+    def find_out(self, record: "CutRecord", values: dict[str, Any]) -> dict[str, Any]:
         rings = [reference() for reference in self._rings]
         due: int | None = None
         counts: Any = None
@@ -335,6 +347,11 @@ class CutFacts:
         with suppress(ShmfeedError, LookupError):
             counts = sum(_flags_of_each(rings, record), np.zeros(len(_MASKS), int))
         found: dict[str, Any] = {"due": due, "late": record.late}
+        if dict.get(values, "source") in _OF_LEADERS:
+            carried = [ring for ring in rings if ring is not None]
+            ages = [_relay_age(ring, record.moment) for ring in carried]
+            known = [age for age in ages if age is not None]
+            found["relay_age"] = max(known, default=None)
         return found if counts is None else found | _named(counts.tolist())
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmfeed.accepted_feeder import STARTED, AcceptedFeeder
+from shmfeed.accepted_feeder import STARTED, AcceptedFeeder, Source
 from shmfeed.bar import (
     AFTER_GAP,
     BACKFILLED,
@@ -62,6 +62,7 @@ class Progress:
         recorded: The newest bar as the task's record had it then: `wait_bar` may have
             handed over others since.
         market: The number of the feed's binding, and its identity.
+        source: The source of the feed's rows.
         turned_back: True if the stream began again at an older bar.
         begun: The time at which the task began to follow, of time.monotonic().
         since: The same by the venue's clock, ms UTC, in a replay; else None.
@@ -78,6 +79,7 @@ class Progress:
         "owner",
         "recorded",
         "since",
+        "source",
         "turned_back",
     )
 
@@ -88,6 +90,7 @@ class Progress:
         self.health: HealthName = "dead"
         self.recorded: int | None = None
         self.market: tuple[int, str | None] | None = None
+        self.source: Source = "live"
         self.turned_back = False
         self.begun = time.monotonic()
         self.since: int | None = None
@@ -219,12 +222,13 @@ class FollowedStream(StreamSource):
         """Let the task's next follow of the stream go on from here."""
         self._progress.owner = None
 
-    def note_market(self, number: int, identity: str | None) -> None:
+    def note_market(self, number: int, identity: str | None, source: Source) -> None:
         """Note the number of the feed's binding, and the identity of its bars.
 
         If the task has followed another market's, begin with what there is now.
         """
         market = number, identity
+        self._progress.source = source
         known, self._progress.market = self._progress.market, market
         if known is None or known[0] == market[0] or known[1] in (None, market[1]):
             return
@@ -453,7 +457,8 @@ class FollowedStream(StreamSource):
         feed, symbol, timeframe = self.id
         market = self._progress.market
         identity = None if market is None else market[1]
-        return Origin(feed, identity, "live", None, symbol, timeframe)
+        source = self._progress.source
+        return Origin(feed, identity, source, None, symbol, timeframe)
 
     def _most(self) -> int:
         return _MOST if self.ring is None else self.ring.history

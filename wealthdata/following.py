@@ -157,7 +157,7 @@ class Follow:
             stream.begin(self._record)
             feed = self._feeds[stream.id[0]].feed
             if feed is not None:
-                stream.note_market(feed.number, feed.identity)
+                stream.note_market(feed.number, feed.identity, feed.source)
         warn_of_unknown(
             [s.id for s in self._streams if s.unknown],
             "follow waits until it does",
@@ -190,7 +190,7 @@ class Follow:
                 feed = self._feeds[name].feed
                 stream.find(feed)
                 if feed is not None and name in changed:
-                    stream.note_market(feed.number, feed.identity)
+                    stream.note_market(feed.number, feed.identity, feed.source)
 
     def _look(self, streams: Sequence[FollowedStream]) -> None:
         """Find the events of these streams that are due now."""

@@ -120,10 +120,13 @@ def attrs_of(
     forming = bars.forming and last == len(bars) and first < last
     rolled = found.rolled
     left_out = 0 if rolled is None else rolled.left_out
+    feed, source = sources.feed, found.source
+    if source == "live" and feed is not None:
+        source = feed.source
     values: dict[str, Any] = {
-        "source": found.source,
+        "source": source,
         "feed": found.feed,
-        "identity": None if sources.feed is None else sources.feed.identity,
+        "identity": None if feed is None else feed.identity,
         "rolled": None if rolled is None else rolled.source,
         "age": None if status is None else status.age,
         "state": None if status is None else status.state,

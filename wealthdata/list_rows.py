@@ -70,7 +70,7 @@ class FeedPart:
 
     def origins(self, timeframe: Timeframe) -> list[Origin]:
         """Return the origin of each security's bars."""
-        told = self.feed.name, self.feeder.identity, "live"
+        told = self.feed.name, self.feeder.identity, self.feeder.source
         rolled = {at: ring.source.timeframe for at, ring in self.rolled.items()}
         return [
             Origin(*told, rolled.get(at), ring.symbol, timeframe)

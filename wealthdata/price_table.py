@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from shmfeed.accepted_feeder import AcceptedFeeder
 from shmfeed.bar import step
 from shmfeed.feed import Ring, compiled_core
 from shmfeed.health import quiet_ns
@@ -110,12 +111,12 @@ def prepare_read(
     )
 
 
-def usual_attrs(feed: str, identity: str | None) -> dict[str, Any]:
+def usual_attrs(feed: str, feeder: AcceptedFeeder) -> dict[str, Any]:
     """Return the attrs of a usual call, in their order."""
     return PLAIN | {
-        "source": "live",
+        "source": feeder.source,
         "feed": feed,
-        "identity": identity,
+        "identity": feeder.identity,
         "state": "connected",
         "health": "live",
     }

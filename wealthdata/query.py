@@ -125,7 +125,7 @@ class CachedQuery:
 
     def prepared(self) -> PreparedRead | None:
         """Return what the C core needs for this read, or None if it cannot serve it."""
-        attrs = usual_attrs(self._feed, self._feeder.identity)
+        attrs = usual_attrs(self._feed, self._feeder)
         parts = self._ring, self._compiled, attrs, self._stream
         return prepare_read(*parts, self._feeder.mark, self.choices)
 
@@ -240,7 +240,7 @@ class CachedQuery:
         else:
             gaps = count_missing(bars, 0, len(bars), self._timeframe)
         return {
-            "source": "live",
+            "source": self._feeder.source,
             "feed": self._feed,
             "identity": self._feeder.identity,
             "age": status.age,

@@ -198,7 +198,8 @@ def _untracked_bars() -> list[BarsRead]:
     read = []
     for window in price_table.take_windows(record.read):
         feed, *stream = window.stream
-        origin = Origin(feed, window.attrs.get("identity"), "live", None, *stream)
+        identity, source = map(window.attrs.get, ("identity", "source"))
+        origin = Origin(feed, identity, source, None, *stream)
         if isinstance(window.facts, RingFacts) and window.first < window.last:
             read.append(BarsRead(origin, window.facts.bars_numbered(window), True))
         if window.own is not None:

@@ -20,11 +20,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 KEYS = [
     *("source", "feed", "identity", "rolled"),
-    *("age", "state", "health", "due", "behind", "late"),
+    *("age", "relay_age", "state", "health", "due", "behind", "late"),
     *("forming", "short", "gaps", "unconfirmed", "polled", "revised", "absent"),
     "valid",
 ]
-VOLATILE = ("age", "due", "state", "health")
+VOLATILE = ("age", "relay_age", "due", "state", "health")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_attrs_survive_pickling(frame: pd.DataFrame, protocol: int) -> None:
     attrs = frame.attrs["shmfeed"]
     again = pickle.loads(pickle.dumps(attrs, protocol))
     assert again == attrs
-    assert [again[key] for key in VOLATILE] == [None] * 4
+    assert [again[key] for key in VOLATILE] == [None] * 5
     assert again.valid is True
 
 
