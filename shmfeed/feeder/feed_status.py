@@ -11,7 +11,7 @@ from shmfeed.layout import State
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.wire.events import SessionStatus
-from shmfeed.wire.session import Session
+from shmfeed.wire.interface import FeedSession
 from shmfeed.writer import FeedWriter
 
 _LONGEST_PATH = 300
@@ -26,7 +26,7 @@ class FeedStatus:
     def __init__(
         self,
         writer: FeedWriter,
-        session: Session,
+        session: FeedSession,
         gate: DialGate,
         settings: Callable[[], Settings],
     ) -> None:

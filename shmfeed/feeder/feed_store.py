@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from shmfeed.bar import AFTER_GAP, TIMEFRAMES, StreamKey
-from shmfeed.codecs.identity import identity_of
 from shmfeed.errors import SegmentFullError
 from shmfeed.history.interface import Block
+from shmfeed.identity import FeedIdentity
 from shmfeed.layout import C_FLAGS
 from shmfeed.settings.model import Settings
 from shmfeed.store.recorder import NewestRows, StoreRecorder
@@ -36,8 +36,14 @@ class FeedStore:
     Thread safety: the main loop alone uses it.
     """
 
-    def __init__(self, settings: Settings, writer: FeedWriter, replace: bool) -> None:
-        """Open the store that the settings name, for the rows of this writer.
+    def __init__(
+        self,
+        settings: Settings,
+        identity: FeedIdentity,
+        writer: FeedWriter,
+        replace: bool,
+    ) -> None:
+        """Open the store that the settings name, for this writer's rows of an identity.
 
         Raises:
             BadArgumentError: No file can be a store under this path, or it holds bars
@@ -52,7 +58,7 @@ class FeedStore:
             self.path = os.path.abspath(settings.store)  # noqa: PTH100 # keeps links
             self.recorder = StoreRecorder(
                 self.path,
-                identity_of(settings),
+                identity,
                 replace=replace,
                 keep={name: settings.store_keep_of(name) for name in TIMEFRAMES},
             )
@@ -146,7 +152,9 @@ class FeedStore:
         return self._writer.reader(key).snapshot(self._writer.geometry.history).block
 
 
-def open_feed_store(settings: Settings, writer: FeedWriter, replace: bool) -> FeedStore:
+def open_feed_store(
+    settings: Settings, identity: FeedIdentity, writer: FeedWriter, replace: bool
+) -> FeedStore:
     """Return the store of the settings, for the rows of a feed that was just taken.
 
     An error gives the feed back, and removes a segment that was created for it.
@@ -155,7 +163,7 @@ def open_feed_store(settings: Settings, writer: FeedWriter, replace: bool) -> Fe
         BadArgumentError: As FeedStore does.
     """
     try:
-        return FeedStore(settings, writer, replace)
+        return FeedStore(settings, identity, writer, replace)
     except BaseException:
         writer.close(unlink=not writer.reused)
         raise

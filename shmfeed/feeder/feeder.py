@@ -16,14 +16,12 @@ from functools import partial
 from typing import Any
 
 from shmfeed.bar import StreamKey
-from shmfeed.codecs import get_codec
-from shmfeed.codecs.identity import identity_of
 from shmfeed.control.messages import VERSION, ControlRequest
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import ShmfeedError
 from shmfeed.feeder import handover
 from shmfeed.feeder.credentials import DialGate
-from shmfeed.feeder.feed_history import FeedHistory, ShowWarmup
+from shmfeed.feeder.feed_history import ShowWarmup
 from shmfeed.feeder.feed_publisher import FeedPublisher
 from shmfeed.feeder.feed_status import FeedStatus, gave_up_error
 from shmfeed.feeder.feed_store import open_feed_store
@@ -40,16 +38,11 @@ from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.request_handler import FeederParts, RequestHandler, serve_beside
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.service import ServiceManager
+from shmfeed.feeder.source import open_source
 from shmfeed.feeder.stream_reset import StreamReset
 from shmfeed.feeder.subscriptions import SubscriptionQueue
 from shmfeed.feeder.symbol_gate import SymbolGate
-from shmfeed.feeder.taking import (
-    first_streams,
-    in_venue_spelling,
-    make_intake,
-    reserve_capacity,
-    take_feed,
-)
+from shmfeed.feeder.taking import in_venue_spelling, reserve_capacity, take_feed
 from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
@@ -62,6 +55,7 @@ from shmfeed.wire.events import (
     ChangeRefused,
     Connected,
     ConnectionLost,
+    Delivery,
     Received,
     SessionEvent,
     SessionStatus,
@@ -72,7 +66,7 @@ from shmfeed.wire.events import (
     Subscribed,
     VenueTime,
 )
-from shmfeed.wire.session import Batches, Session
+from shmfeed.wire.interface import Batches, FeedSession
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +90,7 @@ class Feeder:
         feeder_log: FeederLog | None = None,
         beside: Streams | None = None,
     ) -> None:
-        """Open the feed for writing, without touching the network.
+        """Open the feed for writing, without touching the network of a venue.
 
         `manager`, `pid` and `name` are of the process that wants the settings' streams;
         pid 0 is this process. Streams of an earlier feeder that others still want are
@@ -109,15 +103,13 @@ class Feeder:
             ShmfeedError: `create` could not take the feed.
         """
         check_feeder_platform()
-        self._codec = get_codec(
-            settings.protocol, settings.market_type, settings.read_token()
-        )
-        self._identity = identity_of(settings)
-        endpoints = self._codec.endpoints(settings.endpoint, settings.port)
-        own = first_streams(settings, self._codec)
-        self._is_foreground = manager == RUN
+        self._source = open_source(settings)
+        self._codec, self._identity = self._source.codec, self._source.identity
+        self._own, self._is_foreground = manager, manager == RUN
         first = own_claimant(self._is_foreground, name, pid, settings)
-        self._wants = first_wants(settings, manager, first, own, self._codec)
+        self._wants = first_wants(
+            settings, manager, first, self._source.streams, self._codec, self._identity
+        )
         streams = tuple(dict.fromkeys((*self._wants.union(), *(beside or ()))))
         self._events = FeederEvents(settings)
         self._service = ServiceManager(os.environ if self._is_foreground else {})
@@ -134,10 +126,12 @@ class Feeder:
         self._handover: PendingRequest | None = None  # asked for by another feeder
         self._taken: Taken | None = None  # its former feeder waits for a confirmation
         try:
-            self._history = FeedHistory(
-                settings, self._codec, self._requests.wake, lambda: self._settings
+            self._history = self._source.make_history(
+                self._requests.wake, lambda: self._settings
             )
-            self._session = self._make_session(settings, endpoints, streams)
+            self._session = self._source.make_session(
+                streams, self._requests, self._gate
+            )
             self._prepare_requests(settings, source, feeder_log)
             if beside is None:
                 self._take_feed()
@@ -164,12 +158,18 @@ class Feeder:
     def _take_feed(self, locks: FeedLocks | None = None) -> None:
         """Take the feed's segment, with the locks of a feeder that hands it over."""
         settings, streams = self._settings, self._session.acknowledged
-        state = self._session.status.state
+        identity, state = self._identity, self._session.status.state
         self._events.note_predecessor(is_alive=locks is not None)
         self._writer = take_feed(
-            settings, streams, self._replace, state=state, locks=locks
+            settings,
+            identity,
+            streams,
+            self._replace,
+            state=state,
+            locks=locks,
+            is_relayed=self._source.is_relayed,
         )
-        self._store = open_feed_store(settings, self._writer, self._replace)
+        self._store = open_feed_store(settings, identity, self._writer, self._replace)
         self._store.warm(streams)
         self._begin_rows(settings, streams)
         self._handler = self._make_handler()
@@ -182,9 +182,8 @@ class Feeder:
     def _begin_rows(self, settings: Settings, streams: Streams) -> None:
         self._reasons = Reasons(self._writer)
         history = self._history.source is not None
-        store, codec = self._store, self._codec
-        self._intake = make_intake(
-            settings, codec, self._writer, store, self._reasons, history
+        self._intake = self._source.make_intake(
+            settings, self._writer, self._store, self._reasons, history
         )
         self._latency = LatencyMeter(self._writer, self._intake.clock)
         self._history.begin(self._intake, self._writer, self._reasons)
@@ -250,7 +249,7 @@ class Feeder:
 
     def take_over(
         self,
-        beside: Callable[[Settings, Session, Batches, Journal], handover.Following],
+        beside: Callable[[Settings, FeedSession, Batches, Journal], handover.Following],
     ) -> bool:
         """Take the place of the feeder that runs, once this one is connected.
 
@@ -332,18 +331,6 @@ class Feeder:
         with suppress(ShmfeedError):  # stopping already
             self._requests.ask(ControlRequest(v=1, id=0, op="release", manager=manager))
 
-    def _make_session(
-        self, settings: Settings, endpoints: list[str], streams: Streams
-    ) -> Session:
-        return Session(
-            self._codec,
-            settings,
-            endpoints,
-            streams,
-            wake_fd=self._requests.wake_fd,
-            budget=self._gate,
-        )
-
     def _check_union(self, union: Streams) -> None:
         check_case(symbol for symbol, _ in union)
         if reserve_capacity(self._writer, union, self._settings.max_streams):
@@ -422,6 +409,8 @@ class Feeder:
                 self._status.count_loss()
             case ConnectionLost():
                 self._connection_lost(event)
+            case Delivery():
+                self._source.take(event)
             case Subscribed() | ChangeRefused():
                 self._settle(event)
             case StreamsRefused(streams, message):
@@ -445,6 +434,9 @@ class Feeder:
 
     def _settle(self, outcome: ChangeOutcome) -> None:
         if isinstance(outcome, Subscribed):
+            said = self._source.adjust(self._wants, self._own, self._check_union)
+            if said:
+                self._status.tell(said)
             self._set_streams(outcome.streams)
             covered = set(self._writer.streams()).intersection(outcome.covered)
             self._writer.mark_connection(covered, True)
@@ -489,6 +481,8 @@ class Feeder:
         self._status.changed(new)
         self._service.show(new.state, new.last_error)
         gives_up = self._settings.give_up and self._is_foreground
+        if self._source.is_relayed and not new.attempts:
+            gives_up = False  # the leader's feeder goes on trying
         if gives_up and new.state == "error":
             self._fail(gave_up_error(new))
 

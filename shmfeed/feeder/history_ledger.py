@@ -27,7 +27,12 @@ from shmfeed.bar import (
 )
 from shmfeed.feeder.held_bars import Heard
 from shmfeed.feeder.ledger import Ledger
-from shmfeed.feeder.ledger_events import HistoryAwaited, LedgerEvent, RecoveringChanged
+from shmfeed.feeder.ledger_events import (
+    HistoryAwaited,
+    LedgerEvent,
+    RecoveringChanged,
+    RowWrite,
+)
 
 
 class HistoryLedger(Ledger):
@@ -56,6 +61,27 @@ class HistoryLedger(Ledger):
     def held_opens(self) -> list[int]:
         """The open times of the bars that wait."""
         return list(self._held)
+
+    @property
+    def last_open(self) -> int:
+        """The open time of the newest row, -1 before the first."""
+        return self._rows.last
+
+    def take_closed(self, bar: Bar, heard: float) -> RowWrite:
+        """Return the write that appends a row as another ledger has closed it.
+
+        Its flags stay. A forming bar that is not newer is gone.
+        """
+        rows, opened = self._rows, bar.open_time
+        missing = expected = 0
+        if opened > rows.next:
+            expected = rows.next
+            missing = bars_between(rows.last, opened, self._timeframe)
+        self._grid.settle(opened)
+        rows.add(bar, -1)
+        if self._forming is not None and self._forming.open_time <= opened:
+            self._forming = None
+        return RowWrite(True, bar, missing, expected, heard)
 
     def hold(self, until: float) -> None:
         """Let newer bars wait for history until then, if not released before.

@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any, cast
 
 from shmfeed.codecs import Codec
-from shmfeed.codecs.identity import identity_of
 from shmfeed.control.peer import Peer
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.feeder.wants import RETURN_SECONDS, Claimant, Kind, Wants
+from shmfeed.identity import FeedIdentity
 from shmfeed.layout import MAX_STREAMS
 from shmfeed.memory.identity import read_identity
 from shmfeed.process_name import process_name
@@ -38,20 +38,32 @@ def own_claimant(is_run: bool, name: str, pid: int, settings: Settings) -> Claim
 
 
 def first_wants(
-    settings: Settings, manager: str, first: Claimant, streams: Streams, codec: Codec
+    settings: Settings,
+    manager: str,
+    first: Claimant,
+    streams: Streams,
+    codec: Codec,
+    identity: FeedIdentity,
 ) -> Wants:
     """Return the wants of a feeder that begins: its own streams, and inherited ones.
 
-    `first` is the claimant of the own streams, and `manager` its id.
+    `first` is the claimant of the own streams, and `manager` its id. `identity` is that
+    of the feed's rows.
     """
     wants = Wants()
-    _inherit(wants, settings, streams, codec)
+    _inherit(wants, settings, streams, codec, identity)
     wants.admit(manager, first)
     wants.put(manager, streams)
     return wants
 
 
-def _inherit(wants: Wants, settings: Settings, own: Streams, codec: Codec) -> None:
+def _inherit(
+    wants: Wants,
+    settings: Settings,
+    own: Streams,
+    codec: Codec,
+    identity: FeedIdentity,
+) -> None:
     """Admit the claimants that an earlier feeder of this feed has had.
 
     Those are left out whose streams this feeder cannot carry beside its `own` ones, and
@@ -59,8 +71,8 @@ def _inherit(wants: Wants, settings: Settings, own: Streams, codec: Codec) -> No
     """
     with suppress(ShmfeedError):  # absent, not ready yet, or damaged
         mapping = open_segment(place(settings.feed))
-        identity = read_identity(mapping.words, mapping.geometry)
-        if identity is None or not identity.matches(identity_of(settings)):
+        stored = read_identity(mapping.words, mapping.geometry)
+        if stored is None or not stored.matches(identity):
             return
         for one in wants_in(mapping):
             _admit(wants, one, settings, own, codec)

@@ -21,7 +21,7 @@ from shmfeed.settings.model import Settings, from_json
 from shmfeed.settings.schema import SETTINGS, TOKEN, TOKEN_FILE
 from shmfeed.settings.secret_files import remember_secret
 from shmfeed.wire.dial_budget import DialBudget
-from shmfeed.wire.session import Session
+from shmfeed.wire.interface import FeedSession
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class ReloadTargets(NamedTuple):
     """The parts of a feeder that use settings which may change."""
 
     codec: Codec
-    session: Session
+    session: FeedSession
     queue: SubscriptionQueue
     budget: DialBudget
     log: FeederLog | None

@@ -25,7 +25,7 @@ from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
 from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.events import SessionEvent, Streams
-from shmfeed.wire.session import Session
+from shmfeed.wire.interface import FeedSession
 from shmfeed.writer import FeedWriter
 
 
@@ -36,7 +36,7 @@ class FeederParts(NamedTuple):
     reasons: Reasons
     queue: SubscriptionQueue
     symbols: SymbolGate
-    session: Session
+    session: FeedSession
     writer: FeedWriter
     history: FeedHistory
     gate: DialGate

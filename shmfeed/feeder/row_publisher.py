@@ -139,9 +139,18 @@ class RowPublisher:
             count += 1
             self._find(stream, row, now)
             self.record(stream, row.bar, cause_of(stream, row.bar), row.heard)
+        self.note_appended(stream, count)
+
+    def note_appended(self, stream: StreamState, count: int) -> None:
+        """Count rows that a swap has appended; their readers are to be woken."""
         if count:
             self._writer.count("bars", count)
             self._closed.append(stream.key)
+
+    @property
+    def has_recorder(self) -> bool:
+        """True if the versions of rows are kept in a store."""
+        return self._recorder is not None
 
     def record(self, stream: StreamState, bar: Bar, cause: Cause, heard: float) -> None:
         """Record a version of a row, if there is a store."""

@@ -52,7 +52,7 @@ from shmfeed.wire.events import (
     StreamsRefused,
     Subscribed,
 )
-from shmfeed.wire.session import Session
+from shmfeed.wire.interface import FeedSession
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Follower:
     def __init__(
         self,
         settings: Settings,
-        session: Session,
+        session: FeedSession,
         batches: Iterator[list[SessionEvent]],
         journal: Journal,
     ) -> None:

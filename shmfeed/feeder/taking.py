@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any, cast
 
 from shmfeed.codecs import Codec
-from shmfeed.codecs.identity import identity_of
 from shmfeed.errors import (
     BadArgumentError,
     FeedBusyError,
@@ -27,7 +26,7 @@ from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.wire.events import Streams
-from shmfeed.writer import FeedWriter, create
+from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +55,19 @@ def in_venue_spelling(codec: Codec, streams: Iterable[tuple[str, str]]) -> Strea
 
 def take_feed(
     settings: Settings,
+    identity: FeedIdentity,
     streams: Streams,
     replace: bool = False,
     *,
     state: str = "disconnected",
     locks: FeedLocks | None = None,
+    is_relayed: bool = False,
 ) -> FeedWriter:
     """Return the writer of the settings' feed, with capacity for these streams.
 
-    `state` is that of the connections. `locks` are those of a feeder that hands the
-    feed over.
+    `identity` is that of the rows, and with `is_relayed` a leader on another host makes
+    them. `state` is that of the connections. `locks` are those of a feeder that hands
+    the feed over.
 
     The streams of an earlier feeder keep their entries if all fit. Bars of another
     identity are refused, or dropped with `replace`.
@@ -75,14 +77,12 @@ def take_feed(
     """
     sizes = settings.history, settings.guard
     most = settings.capacity_beside(_existing_max_streams(settings.feed), len(streams))
-    identity = identity_of(settings)
-    first: dict[str, Any] = {"state": state, "streams": streams}
+    first: dict[str, Any] = {"state": state, "streams": streams, "locks": locks}
     first |= {"identity": identity, "replace": replace, "group": settings.group}
     try:
-        if locks is None:
-            writer = create(settings.feed, *sizes, most, **first)
-        else:
-            writer = _continue_feed(settings.feed, locks, *sizes, most, **first)
+        writer = _write_feed(
+            settings.feed, *sizes, most, **first, is_relayed=is_relayed
+        )
     except FeedBusyError as error:
         raise name_identities(error, settings.feed, identity) from None
     if not writer.has_capacity_for(streams):
@@ -92,9 +92,8 @@ def take_feed(
     return writer
 
 
-def _continue_feed(
+def _write_feed(
     name: str,
-    locks: FeedLocks,
     history: int,
     guard: int | None,
     max_streams: int,
@@ -104,16 +103,21 @@ def _continue_feed(
     identity: FeedIdentity,
     replace: bool = False,
     group: str | None = None,
+    locks: FeedLocks | None = None,
+    is_relayed: bool = False,
 ) -> FeedWriter:
-    """Write the feed of a writer that hands it over with its locks.
+    """Return the writer of a feed, as `create` does; its arguments are checked already.
 
-    The arguments are otherwise those of `create`, checked already; the locks belong to
-    the new writer from now on, also after an error. Raises as `create` does.
+    The locks of a writer that hands the feed over belong to the new one from now on,
+    also after an error.
     """
     guard = default_guard(history) if guard is None else guard
     geometry = Geometry(max_streams, history, guard)
     rule = IdentityRule(name, identity, replace)
-    return FeedWriter(name, geometry, state, check_keys(streams), rule, group, locks)
+    wanted = check_keys(streams)
+    return FeedWriter(
+        name, geometry, state, wanted, rule, group, locks, is_relayed=is_relayed
+    )
 
 
 def make_intake(

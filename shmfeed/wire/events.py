@@ -140,6 +140,15 @@ class Received(NamedTuple):
     read_at: float = 0.0
 
 
+class Delivery:
+    """News that a source has made into rows itself; the feeder's intake takes it.
+
+    A venue's session has none: its messages come as `Received`.
+    """
+
+    __slots__ = ()
+
+
 ChangeOutcome = Subscribed | ChangeRefused
 SessionEvent = (
     StatusChanged
@@ -151,4 +160,5 @@ SessionEvent = (
     | NextAttempt
     | VenueTime
     | Received
+    | Delivery
 )

@@ -15,7 +15,7 @@ is rolled back on all.
 
 import random
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec
@@ -36,13 +36,12 @@ from shmfeed.wire.events import (
     Subscribed,
 )
 from shmfeed.wire.group import Group, rank
+from shmfeed.wire.interface import Batches
 from shmfeed.wire.link import NEW_SETTINGS, Link
 from shmfeed.wire.poller import Poller, Ready
 from shmfeed.wire.spread import spread
 
 _CLOSE_SECONDS = 0.5  # s; for the servers' answers to our close
-
-Batches = Generator[list[SessionEvent]]
 
 
 class Session:

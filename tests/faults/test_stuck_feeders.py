@@ -14,6 +14,7 @@ from support.feeding import STREAM, feeder, is_running, managing, push, settings
 from support.waiting import until
 
 import shmfeed
+from shmfeed.codecs.identity import identity_of
 from shmfeed.errors import FeedBusyError
 from shmfeed.feeder.taking import take_feed
 from shmfeed.simulator import Venue, verify
@@ -72,7 +73,8 @@ def test_an_adopted_feeder_that_is_stuck_is_only_told(feed_name, venue, child, c
         process.send_signal(signal.SIGSTOP)
         until(lambda: "leaves it alone" in caplog.text, timeout=20)
         with pytest.raises(FeedBusyError) as caught:  # it is not alive, and owns it
-            take_feed(settings(feed_name, venue, venue="b.com"), (STREAM,), True)
+            given = settings(feed_name, venue, venue="b.com")
+            take_feed(given, identity_of(given), (STREAM,), True)
         assert "/127.0.0.1, and these settings are of" in str(caught.value)
         assert process.poll() is None
         process.send_signal(signal.SIGCONT)

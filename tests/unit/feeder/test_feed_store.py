@@ -50,7 +50,7 @@ def take(feed_name, path):
         )
         writer = create(feed_name, history, streams=[KEY], identity=IDENTITY)
         try:
-            store = open_feed_store(given, writer, replace)
+            store = open_feed_store(given, identity_of(given), writer, replace)
         finally:
             taken.append(writer)
         taken.append(store)
@@ -170,9 +170,8 @@ class TestFollow:
 
     def test_without_a_store(self, take, feed_name):
         with create(feed_name, 10, streams=[KEY]) as writer:
-            store = open_feed_store(
-                settings(feed_name, VENUE, allow_insecure=True), writer, False
-            )
+            given = settings(feed_name, VENUE, allow_insecure=True)
+            store = open_feed_store(given, identity_of(given), writer, False)
             store.warm([KEY])
             store.follow([KEY])
             store.close()

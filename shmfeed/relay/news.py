@@ -1,0 +1,35 @@
+"""News of a leader, as a follower's session hands them to its feeder."""
+
+from dataclasses import dataclass, field
+
+from shmfeed.relay.flush import NO_ROWS, Head, RowsOfStreams, StreamMarks
+from shmfeed.wire.events import Delivery, Streams
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderNews(Delivery):
+    """Rows, forming bars and marks of a leader, as of one moment of this host.
+
+    Attributes:
+        epoch: The leader's epoch.
+        streams: The leader's streams by number.
+        made_at: When the leader told it, or earlier: CLOCK_BOOTTIME ns. The ages of
+            marks count back from here.
+        heard_at: When the link brought it: CLOCK_BOOTTIME ns.
+        closed, forming: Rows, as in a flush.
+        whole: Streams of which `closed` has all rows.
+        marks: The marks that have changed.
+        head: The head, if it has changed.
+        sent: The leader's wall clock at `made_at`, ms UTC; 0 if it is not known.
+    """
+
+    epoch: int
+    streams: Streams
+    made_at: int
+    heard_at: int
+    closed: RowsOfStreams = NO_ROWS
+    forming: RowsOfStreams = NO_ROWS
+    whole: tuple[int, ...] = ()
+    marks: dict[int, StreamMarks] = field(default_factory=dict)
+    head: Head | None = None
+    sent: int = 0
