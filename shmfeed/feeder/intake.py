@@ -134,7 +134,7 @@ class Intake:
                         "feed %s has no memory for %s %s, which is left out: %s",
                         self._writer.name,
                         *key,
-                        error,
+                        str(error),  # a record that is kept would keep its frames
                     )
         self._spelled.replace(self._streams)
         if self.clock.is_confirmed:

@@ -151,7 +151,7 @@ class RelaySource:
         except EngineAwayError as error:
             stored = self._stored()
             if stored is not None:
-                log.warning("feed %s: %s", self._settings.feed, error)
+                log.warning("feed %s: %s", self._settings.feed, str(error))
                 return stored
             last = error
         most, failures = self._settings.max_reconnect_attempts, 1
