@@ -17,7 +17,6 @@ import numpy as np
 from shmfeed.bar import POLLED, REVISED, UNCONFIRMED, StreamKey, grid_steps
 from shmfeed.errors import ShmfeedError
 from shmfeed.feed import Ring
-from shmfeed.health import relay_age
 from shmfeed.venue_time import bars_due
 from wealthdata.columns import BarColumns, Floats, Ints, PrivateColumns
 from wealthdata.kept_bars import (
@@ -30,9 +29,9 @@ from wealthdata.kept_bars import (
     keep_block,
     window_of,
 )
+from wealthdata.relayed import oldest_relay_age
 
 _MASKS = (UNCONFIRMED, POLLED, REVISED)
-_OF_LEADERS = ("relayed", "mixed")  # sources of frames with rows of another host
 _NOT_KNOWN = (None, None, None)
 _BAR_BYTES = 8 * (1 + VALUES)
 Counts = tuple[int, ...] | tuple[None, ...]
@@ -99,13 +98,12 @@ class RingFacts:
         counts: Counts | None = record.count_flags(_MASKS, record.first, record.last)
         if counts is None:
             counts = _NOT_KNOWN if ring is None else _count_in_ring(ring, record)
-        due = relayed = None
+        due = None
         if dict.get(values, "health") == "closed":
             due = 0  # its symbol does not trade
         elif ring is not None:
             due = self._due(ring, record)
-        if ring is not None and dict.get(values, "source") in _OF_LEADERS:
-            relayed = _relay_age(ring, record.moment)
+        relayed = oldest_relay_age([ring], record.moment, values)
         known = {"age": record.age, "relay_age": relayed, "due": due}
         return _named(counts) | known
 
@@ -138,13 +136,6 @@ class RingFacts:
         except ShmfeedError:
             return None  # the feed is gone, or carries the stream no more
         return bars_due(reader, self._timeframe, record.newest, record.moment)
-
-
-def _relay_age(ring: Ring, moment: int) -> float | None:
-    try:
-        return relay_age(ring._current_reader(), moment)
-    except ShmfeedError:
-        return None
 
 
 def _count_in_ring(ring: Ring, record: NotedRead) -> Counts:
@@ -346,12 +337,8 @@ class CutFacts:
             due = sum(_due_of_each(rings, record, self._timeframe))
         with suppress(ShmfeedError, LookupError):
             counts = sum(_flags_of_each(rings, record), np.zeros(len(_MASKS), int))
-        found: dict[str, Any] = {"due": due, "late": record.late}
-        if dict.get(values, "source") in _OF_LEADERS:
-            carried = [ring for ring in rings if ring is not None]
-            ages = [_relay_age(ring, record.moment) for ring in carried]
-            known = [age for age in ages if age is not None]
-            found["relay_age"] = max(known, default=None)
+        oldest = oldest_relay_age(rings, record.moment, values)
+        found: dict[str, Any] = {"due": due, "late": record.late, "relay_age": oldest}
         return found if counts is None else found | _named(counts.tolist())
 
 

@@ -117,15 +117,15 @@ class CachedListQuery:
         }
         rolled = [ring for part in self._parts for ring in part.rolled.values()]
         self._identities = join_names(part.feeder.identity for part in self._parts)
-        sources = {part.feeder.source for part in self._parts}
-        self._source = sources.pop() if len(sources) == 1 else "mixed"
         self._feeds = join_names(part.feed.name for part in self._parts)
         self._rolled = join_names(ring.source.timeframe for ring in rolled)
         self._told = self._attrs_told()
 
     def _attrs_told(self) -> dict[str, Any]:
         """Return what the attrs of each frame say of the origin of its rows."""
-        told = self._feeds, self._identities, self._source, self._rolled
+        sources = {part.feeder.source for part in self._parts}
+        source = sources.pop() if len(sources) == 1 else "mixed"
+        told = self._feeds, self._identities, source, self._rolled
         return dict(zip(ORIGIN_KEYS, told, strict=True))
 
     def prepared(self) -> PreparedRead | None:
@@ -272,7 +272,7 @@ class CachedListQuery:
         if reactions.heeds_rows:
             self._check_rows(found, record, count, reactions)
         values: dict[str, Any] = {
-            "source": self._source,
+            "source": self._told["source"],
             "feed": self._feeds,
             "identity": self._identities,
             "rolled": self._rolled,

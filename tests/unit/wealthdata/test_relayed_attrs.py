@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pytest
 from support.numbered_bars import SYMBOL, append
 
-import wealthdata
 from shmfeed.errors import StaleFeedError
 from shmfeed.layout import Geometry
 from shmfeed.marks import StreamMoments
@@ -60,12 +59,6 @@ class TestSource:
                 attrs = frame.attrs["shmfeed"]
                 assert (attrs.source, attrs.relay_age) == ("live", None)
             assert len(get_price(SYMBOL)) == 20
-
-    def test_receipts_and_followed_bars(self, writer: FeedWriter) -> None:
-        follow = wealthdata.follow([SYMBOL], "1h", timeout=0.0)
-        assert list(follow) == []
-        append(writer.add_stream(*STREAM), 20)
-        assert [event.bar.open_time for event in follow] != []
 
 
 class TestRelayAge:
