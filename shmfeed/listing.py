@@ -32,9 +32,11 @@ def describe_feeds(missing: str, owner: int | None = None) -> str:
     Raises UnsupportedPlatformError.
     """
     feeds = feeds_with_segment(owner)
-    user = "this user" if owner in {None, os.geteuid()} else f"user {owner}"
+    is_own = owner in {None, os.geteuid()}
+    user = "this user" if is_own else f"user {owner}"
     if not feeds:
-        return f"{user} has no feed"
+        others = describe_other_feeds(missing) if is_own else ""
+        return f"{user} has no feed{others}"
     if missing in feeds:
         return "its segment is not ready"
     lower = {name.lower(): name for name in reversed(feeds)}

@@ -192,6 +192,8 @@ for name in "a", "b", "not a name":
 tell(printed("ls"))
 tell(printed("ls", "--json"))
 tell(printed("ls", "--owner", str(uid + 3)))
+from shmfeed.listing import describe_feeds
+tell([describe_feeds("usdm"), describe_feeds("usdm", uid + 3)])
 tell(is_given)
 """
 
@@ -204,8 +206,12 @@ def test_without_feeds_it_suggests_a_command(child, feed_name) -> None:
     assert [line.split()[0] for line in two[1].splitlines()[1:3]] == ["a", "b"]
     assert len(two[1].splitlines()) == 6
     assert H_SIZE == 1  # as UNREADABLE_SEGMENTS assumes
-    listed, as_json, of_nobody, is_given = others
+    listed, as_json, of_nobody, described, is_given = others
     theirs = f"{user_name(1)} (spot, usdm); choose the user by SHMFEED_OWNER"
     clause = f"; other users have feeds: {theirs}" if is_given else ""
     assert listed == [0, text[1].replace("\n", f"{clause}\n")]
     assert (as_json, of_nobody) == (plain, text)
+    assert described == [
+        f"this user has no feed{clause.replace('spot, usdm', 'usdm')}",
+        f"user {os.geteuid() + 3} has no feed",
+    ]
