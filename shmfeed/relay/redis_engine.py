@@ -21,7 +21,7 @@ class RedisEngine(LeaderSide, FollowerSide):
         """Return what the operator should change, such as an eviction policy."""
         found = b""
         with suppress(EngineRefusedError):  # some providers keep it for themselves
-            found = self._connection.call("INFO", "memory")
+            found = self._call("INFO", "memory")
         facts = dict(_MEMORY.findall(found))
         policy = facts.get(b"maxmemory_policy", b"").decode("ascii", "replace")
         if not policy.startswith(_EVICTS_ALL):

@@ -63,10 +63,16 @@ class RedisFeed:
         self._measured = received
         self._clock.measure(sent, received, int(seconds) + int(micros) * _MICRO)
 
+    def _call(self, *command: bytes | str | float) -> Any:
+        """Return the answer to a command."""
+        self._open()
+        return self._connection.call(*command)
+
     def _run(
         self, script: Script, keys: Sequence[str], *arguments: bytes | str | float
     ) -> list[Any]:
         """Return the answer of a script. Raise the error that it may be."""
+        self._open()
         answer: list[Any] = self._connection.run(script, keys, *arguments)
         error = self._error_of(answer)
         if error is not None:

@@ -120,7 +120,7 @@ class FollowerSide(RedisFeed):
         keys = [self._keys.ring(stream) for stream in streams]
         found = []
         for key, (_, timeframe), blob in zip(
-            keys, streams, self._connection.call("MGET", *keys), strict=True
+            keys, streams, self._call("MGET", *keys), strict=True
         ):
             if blob is None:
                 raise MustJoinError(self._miss(key))
@@ -150,7 +150,7 @@ class FollowerSide(RedisFeed):
         """Return the next entries of the log as Redis tells them."""
         block = ("BLOCK", round(wait * _MS)) if round(wait * _MS) > 0 else ()
         place = ("STREAMS", self._keys.live, position.entry)
-        found = self._connection.call("XREAD", "COUNT", ENTRIES, *block, *place)
+        found = self._call("XREAD", "COUNT", ENTRIES, *block, *place)
         return found[0][1] if found else []
 
     def _entries(self, position: Position, found: Sequence[Any]) -> list[Entry]:

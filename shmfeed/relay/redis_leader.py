@@ -125,7 +125,7 @@ class LeaderSide(RedisFeed):
 
     def leadership(self) -> Leadership:
         """Return who leads now."""
-        found = self._connection.call("GET", self._keys.leader)
+        found = self._call("GET", self._keys.leader)
         if found is None:
             return Leadership("", 0, 0)
         words = found.decode("utf-8", "replace").split(" ", 3)
@@ -137,7 +137,7 @@ class LeaderSide(RedisFeed):
 
     def head(self) -> Head | None:
         """Return the head that any leader wrote last, None without one."""
-        blob = self._connection.call("GET", self._keys.head)
+        blob = self._call("GET", self._keys.head)
         return None if blob is None else unpack_head(blob, self._keys.head)[0]
 
     def stand_by(self, member: Member) -> list[Member]:
@@ -252,7 +252,7 @@ class LeaderSide(RedisFeed):
         """Return the streams of the last leader that a whole flush has no longer."""
         if not flush.is_whole or flush.catalog is None:
             return set()
-        blob = self._connection.call("GET", self._keys.catalog)
+        blob = self._call("GET", self._keys.catalog)
         if blob is None:
             return set()
         with suppress(EngineRefusedError):  # a damaged one is about to be replaced

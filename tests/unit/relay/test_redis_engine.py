@@ -1,5 +1,6 @@
 """The engine of Redis, with a real server: leadership, flushes, joins, the log."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from shmfeed.relay.engine import (
     Request,
 )
 from shmfeed.relay.flush import NO_ROWS, Catalog, Flush, StreamMarks
+from shmfeed.relay.redis_connection import RedisConnection
 
 ALL_KEYS = {"epoch", "head", "catalog", "state", "live", "leader"}
 
@@ -487,6 +489,25 @@ class TestFollow:
         leader.flush(Flush(1))
         (entry,) = follower.follow(entry.position, 5)
         assert 30 <= entry.delay <= clock() - made + 32
+
+    def test_a_new_connection_measures_the_clock_of_a_server_without_a_name(
+        self, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A refused INFO leaves no other sign of another server."""
+        monkeypatch.setattr(RedisConnection, "_check_server", lambda *_: "")
+        leader, follower = engines.leader(), engines.make()
+        position = follower.join().position
+        for clock in (leader._clock, follower._clock):
+            clock._low, clock._high = clock._low + 100, clock._high + 100
+        leader.close()
+        follower.close()
+        leader.renew()
+        leader.flush(Flush(1))
+        follower.leadership()
+        (entry,) = follower.follow(position, 5)
+        assert 0 < entry.delay < 60
+        low, high = leader._clock._low, follower._clock._high
+        assert low - 60 < time.time() - redis_leader.boot_seconds() < high + 60
 
 
 class TestRequests:
