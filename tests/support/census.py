@@ -66,9 +66,10 @@ def leftovers(before: Census, patience: float = PATIENCE_SECONDS) -> list[str]:
             return []
         gc.collect(generation)  # a mapping goes with its last array
         found = _compare(before)
-    deadline = time.monotonic() + patience
+    deadline, pause = time.monotonic() + patience, 0.005
     while found and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
         gc.collect()  # a thread that has ended may have held a cycle
         found = _compare(before)
     return found
