@@ -23,6 +23,12 @@ MEANINGS: dict[str, dict[int, str]] = {
         LOST: "the feed was removed or replaced while it ran",
         INTERRUPTED: _EARLY,
     },
+    "publish": {
+        0: "a signal stopped it",
+        FAILED: "a certificate that the settings name cannot be used",
+        USAGE: "a setting, an option or a value is not accepted",
+        INTERRUPTED: _EARLY,
+    },
     "simulate": {
         0: "a signal stopped the venue",
         FAILED: "the venue cannot listen on this address",

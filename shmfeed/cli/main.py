@@ -57,6 +57,9 @@ class Subcommand(NamedTuple):
 # In the order of the help.
 COMMANDS = {
     "run": Subcommand("shmfeed.cli.run", "run a feeder in the foreground"),
+    "publish": Subcommand(
+        "shmfeed.cli.publish", "write a feed to Redis, for other hosts"
+    ),
     "simulate": Subcommand("shmfeed.cli.simulate", "run a local venue to feed from"),
     "demo": Subcommand("shmfeed.cli.demo", "run a venue, a feeder and strategies"),
     "status": Subcommand("shmfeed.cli.status", "show a feed and its streams"),

@@ -16,6 +16,7 @@ from shmfeed.doctor.permissions import (
     check_owner,
     check_permissions,
 )
+from shmfeed.doctor.relay import check_relay
 from shmfeed.doctor.session import check_session
 from shmfeed.doctor.store import check_store
 from shmfeed.doctor.versions import check_versions
@@ -49,6 +50,7 @@ def run_checks(
         ("owner", lambda: check_owner(environ)),
         ("identity", lambda: check_identity(settings)),
         ("history", lambda: check_history(settings)),
+        ("relay", lambda: check_relay(settings)),
         ("store", lambda: check_store(settings)),
         ("feeds", check_feeds),
         ("deleted segments", check_deleted_segments),

@@ -88,7 +88,7 @@ ROOMS = {
     "doctor": room(
         8,
         "doctor.*",
-        "ground layout settings memory ring segment codecs store",
+        "ground layout settings memory ring segment codecs store relay",
         "reading half",
     ),
     # Readers that show feeds: metrics, the page. They write no segment.
