@@ -22,7 +22,7 @@ from shmfeed.feeder.requests import RequestQueue
 from shmfeed.feeder.taking import in_venue_spelling
 from shmfeed.feeder.wants import Wants
 from shmfeed.identity import FeedIdentity
-from shmfeed.relay.engine import EngineAwayError, Joined
+from shmfeed.relay.engine import Engine, EngineAwayError, Joined
 from shmfeed.relay.link import MOST_DELAY, OpenEngine
 from shmfeed.relay.session import RelaySession
 from shmfeed.segment.identity import stored_identity
@@ -35,6 +35,15 @@ from shmfeed.wire.interface import FeedSession
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
+
+
+def open_relay(settings: Settings) -> "RelaySource":
+    """Return the source of a follower, once it knows the identity of its rows.
+
+    Raises:
+        ShmfeedError: As RelaySource does.
+    """
+    return RelaySource(settings, make_engine)
 
 
 class RelaySource:
@@ -187,6 +196,15 @@ class RelaySource:
         except ShmfeedError:  # absent, not ready yet, or damaged
             return None
         return None if identity is None or not streams else (identity, streams)
+
+
+def make_engine(settings: Settings, address: str) -> Engine:
+    """Return the engine at an address, without touching the network."""
+    # Late: a feeder with a venue needs no client of Redis.
+    from shmfeed.relay.redis_engine import RedisEngine  # noqa: PLC0415
+    from shmfeed.relay.redis_target import redis_target  # noqa: PLC0415
+
+    return RedisEngine(settings.source_name, redis_target(settings, address))
 
 
 def _of_joined(joined: Joined) -> tuple[FeedIdentity, Streams]:

@@ -14,6 +14,7 @@ from shmfeed.feeder.feed_history import FeedHistory
 from shmfeed.feeder.feed_store import FeedStore
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.reasons import Reasons
+from shmfeed.feeder.relay_source import open_relay
 from shmfeed.feeder.requests import RequestQueue
 from shmfeed.feeder.taking import first_streams, make_intake
 from shmfeed.feeder.wants import Wants
@@ -71,7 +72,10 @@ def open_source(settings: Settings) -> FeedSource:
 
     Raises:
         BadArgumentError: There are no streams, or the venue does not offer them.
+        ShmfeedError: No leader has told its identity, which is not known here.
     """
+    if settings.follows_relay:
+        return open_relay(settings)
     return VenueSource(settings)
 
 
