@@ -6,6 +6,7 @@ messages. So this codec has no frames: it checks names, and completes addresses.
 
 from collections.abc import Sequence
 from typing import Self
+from urllib.parse import SplitResult
 
 from shmfeed.bar import StreamKey, check_timeframe
 from shmfeed.codecs.endpoints import expand
@@ -13,9 +14,18 @@ from shmfeed.codecs.interface import Event, Ignored, Request
 from shmfeed.errors import BadArgumentError
 from shmfeed.identity import REDIS
 from shmfeed.layout import MAX_STREAMS
-from shmfeed.settings.endpoint import REDIS_PORT, check_redis, is_redis
+from shmfeed.settings.endpoint import REDIS_PORT, check_redis, explicit_port, is_redis
 from shmfeed.settings.relay import MARKET
 from shmfeed.validation import check_symbol
+
+
+def _ports(address: str, ports: Sequence[int]) -> Sequence[int]:
+    """Return the ports to try at an address: Redis's own if none is given."""
+    return ports if ports or explicit_port(address) else [REDIS_PORT]
+
+
+def _complete(parts: SplitResult) -> SplitResult:
+    return parts._replace(path=parts.path.rstrip("/") or "/0")
 
 
 class RedisCodec:
@@ -42,12 +52,12 @@ class RedisCodec:
             raise BadArgumentError(
                 "protocol redis needs an endpoint such as redis://host:6379/0"
             )
-        return expand(
-            given,
-            ports or [REDIS_PORT],
-            lambda parts: parts._replace(path=parts.path.rstrip("/") or "/0"),
-            check_redis,
-        )
+        found = [
+            url
+            for address in given
+            for url in expand([address], _ports(address, ports), _complete, check_redis)
+        ]
+        return list(dict.fromkeys(found))
 
     def fresh(self) -> Self:
         return self
