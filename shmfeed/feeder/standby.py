@@ -35,8 +35,9 @@ def take_when_free(
             feeder = make()
         except FeedBusyError as error:
             stored = stored_identity(where)
-            is_known = stored is not None and not settings.follows_relay
-            if is_known and not stored.matches(identity):
+            if settings.follows_relay:
+                stored = None  # that of a leader, which is not known here
+            if stored is not None and not stored.matches(identity):
                 raise
             if error.pid != named:
                 named = error.pid
