@@ -36,6 +36,7 @@ class Beating:
     def _run(self) -> None:
         while not self._stop.wait(0.1):
             self.writer.beat_alive()
+            self.writer.tick()  # else its main loop would seem to stand still
 
     def stop_beating(self) -> None:
         self._stop.set()

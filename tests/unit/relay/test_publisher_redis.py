@@ -1,5 +1,7 @@
 """A publisher with a real Redis: what a follower finds there is the segment's."""
 
+import os
+import signal
 import threading
 from contextlib import contextmanager
 
@@ -121,3 +123,53 @@ def test_keys_that_were_deleted_are_written_again(feed, engines, redis_server):
         redis_server.do("FLUSHALL")
         append(feed.ring, 4)
         until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+
+
+PROCESS = """
+import signal, sys, threading
+from shmfeed.relay.process import run_publisher
+from shmfeed.relay.redis_connection import RedisTarget
+
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+target = RedisTarget("127.0.0.1", int(sys.argv[2]))
+run_publisher(sys.argv[1], "shared", target, 0.02, stop)
+"""
+
+
+def test_a_stopped_leader_that_wakes_is_refused_and_writes_nothing(
+    feed, feed_name, child, engines, redis_server
+):
+    append(feed.ring, 1, 2)
+    follower = engines.make("shared")
+    leader = child(PROCESS, feed_name, redis_server.port)
+    until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+    before = follower.leadership()
+    os.kill(leader.pid, signal.SIGSTOP)
+    append(feed.ring, 3, 4)  # which it has not told yet
+    with Beating(feed_name + "-b", history=HISTORY) as other:
+        append(other.ring, 1, 2, 5)
+        standby = publishing(other.writer.name, engines.make("shared"), "there:2")
+        with standby as publisher:
+            until(lambda: publisher.status["role"] == "leader")
+            until(lambda: joined_rows(follower) == {A: rows_in(other, A)})
+            now = follower.leadership()
+            assert now.leader == "there:2"
+            assert now.epoch > before.epoch
+            position = follower.join().position
+            until(lambda: before.leader not in members(redis_server, "shared"))
+            os.kill(leader.pid, signal.SIGCONT)
+            # Once it has told that it lives, it has met the fence.
+            until(lambda: before.leader in members(redis_server, "shared"))
+            append(other.ring, 6)
+            until(lambda: joined_rows(follower) == {A: rows_in(other, A)})
+            assert follower.leadership() == now
+            entries = follower.follow(position, 1.0)
+            assert {one.position.epoch for one in entries} == {now.epoch}
+            leader.terminate()
+            assert leader.wait(20.0) == 0, leader.stderr.read()
+
+
+def members(redis_server, name):
+    found = redis_server.do("HVALS", f"{{shmfeed:{name}}}:members")
+    return " ".join(value.decode() for value in found)
