@@ -18,7 +18,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types bytecode unit test-pure night soak load races faults autobahn conformance sanitize fuzz versions oldest-pandas bench dist dist-check clean
+.PHONY: test demo demo-relay docs lint types bytecode unit test-pure night soak soak-relay load races faults autobahn conformance sanitize fuzz versions oldest-pandas bench dist dist-check clean
 
 test: lint types unit
 
@@ -26,6 +26,12 @@ test: lint types unit
 demo: $(VENV)/.demo
 	$(BIN)/python -m compileall -q shmfeed wealthdata
 	$(BIN)/shmfeed demo --seconds $(SECONDS)
+
+# The demo on a follower of a relay by Redis, whose leader is killed halfway. It needs
+# redis-server.
+demo-relay: $(VENV)/.demo
+	$(BIN)/python -m compileall -q shmfeed wealthdata
+	$(BIN)/shmfeed demo --relay --strategies 4 --seconds $(SECONDS)
 
 # The pages and the reference as a site in build/docs. A warning is an error.
 docs: $(VENV)/.docs
@@ -64,6 +70,13 @@ soak: export PYTHONPATH = tests
 soak: SECONDS = 600
 soak: bytecode
 	$(BIN)/python -m soak --seconds $(SECONDS) $(if $(KILLS),--kills $(KILLS)) $(if $(CUTS),--cuts $(CUTS)) $(if $(CALM),--calm) $(if $(SHOW),--show $(SHOW))
+
+# A relay of two hosts that may lead and a follower, with so many FAULTS of hosts, Redis and
+# links, in episodes after which all rings equal the venue's truth. It needs redis-server.
+soak-relay: export PYTHONPATH = tests
+soak-relay: FAULTS = 1000
+soak-relay: bytecode
+	$(BIN)/python -m relay --faults $(FAULTS)
 
 # 2,000 streams and 64 strategies for SECONDS, with stopped readers and abusive clients of the
 # control socket; SHOW=README.md puts the figures there.
