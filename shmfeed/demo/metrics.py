@@ -118,6 +118,9 @@ class DemoMetrics(NamedTuple):
         all: Reads of all strategies together.
         each: (number, reads) of each strategy.
         failures: A sentence for each strategy that failed.
+        leaders: The leaders of a relay in their order, host:pid each.
+        take_over: Seconds from the leader's end until a follower had another one's
+            data; None before.
     """
 
     elapsed: float
@@ -135,6 +138,8 @@ class DemoMetrics(NamedTuple):
     all: ReadMetrics
     each: tuple[tuple[int, ReadMetrics], ...]
     failures: tuple[str, ...]
+    leaders: tuple[str, ...] = ()
+    take_over: float | None = None
 
     @property
     def live_bars(self) -> int:
@@ -159,10 +164,28 @@ class MetricsCollector:
         self._began = time.monotonic()
         self._first_bars = status["bars"]
         self._past: deque[tuple[float, int, int]] = deque()  # (time, bars, messages)
+        self._leaders: list[str] = []
+        self._troubled: float | None = None
+        self._take_over: float | None = None
         self._rates(status)
+        self.note_leader(status)
 
     def elapsed(self) -> float:
         return time.monotonic() - self._began
+
+    def note_trouble(self) -> None:
+        """Begin the time of a take-over."""
+        self._troubled = self.elapsed()
+
+    def note_leader(self, status: FeedStatus) -> None:
+        """Note the leader that a feed follows, if it follows one."""
+        relay = status["relay"]
+        leader = relay and relay["leader"]
+        if not leader or leader in self._leaders[-1:]:
+            return
+        self._leaders.append(leader)
+        if self._troubled is not None and self._take_over is None:
+            self._take_over = self.elapsed() - self._troubled
 
     def collect(
         self, status: FeedStatus, reports: Sequence[WorkerReport]
@@ -181,6 +204,8 @@ class MetricsCollector:
             reconnects=status["reconnects"],
             gaps=status["gaps"],
             newest_age=_newest_age(status),
+            leaders=tuple(self._leaders),
+            take_over=self._take_over,
             **_of_reports(reports),
         )
 

@@ -20,7 +20,7 @@ RESOLUTIONS: tuple[Timeframe, ...] = ("1s", "1m")
 MIN_ROWS, MAX_ROWS = 20, 300  # of a read
 BURST = 16  # reads between two pauses
 MIN_PAUSE = 0.001  # s
-_MIN_SECONDS_FOR_CUT = 10.0  # a demo of at least this length loses its connection once
+_MIN_SECONDS_FOR_CUT = 10.0  # a demo of at least this length has its trouble
 _STRATEGIES_SHARE = 0.5  # of the CPUs; the venue and the feeder need the rest
 
 
@@ -31,6 +31,7 @@ class DemoOptions(NamedTuple):
     strategies: int
     symbols: tuple[str, ...]
     seed: int
+    relay: bool = False
 
     @property
     def feed(self) -> str:
@@ -44,8 +45,15 @@ class DemoOptions(NamedTuple):
 
     @property
     def cut_at(self) -> float | None:
-        """Seconds until the venue drops the connection; None for a short demo."""
+        """Seconds until the trouble of the demo; None for a short demo."""
         return self.seconds / 2 if self.seconds >= _MIN_SECONDS_FOR_CUT else None
+
+    @property
+    def trouble(self) -> str:
+        """The trouble of the demo, in words."""
+        if self.relay:
+            return "the leader was killed"
+        return "the venue dropped the connection"
 
     @property
     def pause_ratio(self) -> float:

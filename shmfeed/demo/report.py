@@ -67,17 +67,27 @@ def summary(options: DemoOptions, metrics: DemoMetrics) -> list[str]:
         "reconnects": f"{metrics.reconnects}{_cause(options, metrics)}",
         "bars missing": f"{metrics.gaps:,}",
     }
+    if options.relay:
+        rows |= _relay_rows(options, metrics)
     strategies = counted(options.strategies, "strategy", "strategies")
-    title = f"{metrics.elapsed:.0f} s, 1 feeder, {strategies}, {options.streams}"
+    feeders = "a leader, a standby, a follower" if options.relay else "1 feeder"
+    title = f"{metrics.elapsed:.0f} s, {feeders}, {strategies}, {options.streams}"
     lines = [title, *(f"  {name:<20}{value}" for name, value in rows.items())]
     lines += [f"  ! {failure}" for failure in metrics.failures]
-    return [*lines, "", *wrap(footnote(), _WIDTH), verdict(metrics)]
+    return [*lines, "", *wrap(footnote(), _WIDTH), verdict(options, metrics)]
 
 
-def verdict(metrics: DemoMetrics) -> str:
+def passed(options: DemoOptions, metrics: DemoMetrics) -> bool:
+    """Return True if nothing was wrong, and a relay has another leader at its end."""
+    return metrics.passed and not _lacks_leader(options, metrics)
+
+
+def verdict(options: DemoOptions, metrics: DemoMetrics) -> str:
     """Return the result of the demo in one line."""
-    if metrics.passed:
+    if passed(options, metrics):
         return "ok: every value that a strategy read is the venue's"
+    if metrics.passed:
+        return "FAILED: the standby did not take the place of the leader"
     if not metrics.all.rows:
         return "FAILED: no bars were read"
     if metrics.all.torn:
@@ -85,11 +95,26 @@ def verdict(metrics: DemoMetrics) -> str:
     return "FAILED: a strategy failed or ended early; see the lines that begin with !"
 
 
+def _lacks_leader(options: DemoOptions, metrics: DemoMetrics) -> bool:
+    cut_at = options.cut_at
+    is_killed = options.relay and cut_at is not None and metrics.elapsed >= cut_at
+    return is_killed and metrics.take_over is None
+
+
+def _relay_rows(options: DemoOptions, metrics: DemoMetrics) -> dict[str, str]:
+    leaders = ", then ".join(metrics.leaders) or "none"
+    return {
+        "reconnects": f"{metrics.reconnects}",
+        "leaders": f"{leaders}{_cause(options, metrics)}",
+        "take-over": f"{format_seconds(metrics.take_over)} after the leader's end",
+    }
+
+
 def _cause(options: DemoOptions, metrics: DemoMetrics) -> str:
     cut_at = options.cut_at
     if cut_at is None or metrics.elapsed < cut_at:
         return ""
-    return f" (the venue dropped the connection at {cut_at:g} s)"
+    return f" ({options.trouble} at {cut_at:g} s)"
 
 
 class Screen(Protocol):
@@ -145,7 +170,7 @@ class JsonScreen(LineScreen):
         print(json.dumps(_to_dict(metrics)), flush=True)
 
     def summarize(self, metrics: DemoMetrics) -> None:
-        whole = {**_to_dict(metrics), "ok": metrics.passed}
+        whole = {**_to_dict(metrics), "ok": passed(self._options, metrics)}
         print(json.dumps({"summary": whole}), flush=True)
 
 

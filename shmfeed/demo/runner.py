@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from shmfeed.demo.metrics import DemoMetrics, MetricsCollector, with_reports
 from shmfeed.demo.options import MAX_ROWS, RESOLUTIONS, DemoOptions
-from shmfeed.demo.report import JsonScreen, LineScreen, Screen
+from shmfeed.demo.relay import RelayedVenue, check_relay
+from shmfeed.demo.report import JsonScreen, LineScreen, Screen, passed
 from shmfeed.demo.workers import WorkerPool
 from shmfeed.errors import ShmfeedError
 from shmfeed.manager import get_websocket_manager
@@ -44,7 +45,10 @@ def run_demo(options: DemoOptions, screen: Screen) -> int:
 
     Raises:
         MissingPackageError: The venue needs a package that is not installed.
+        MissingProgramError: The relay needs a program or package that is not installed.
     """
+    if options.relay:
+        check_relay()
     with _stop_on_signal() as stop, without_settings():
         try:
             metrics = _run(options, screen, stop)
@@ -53,7 +57,7 @@ def run_demo(options: DemoOptions, screen: Screen) -> int:
     if metrics is None:
         return EXIT_INTERRUPTED
     screen.summarize(metrics)
-    return EXIT_PASSED if metrics.passed else EXIT_FAILED
+    return EXIT_PASSED if passed(options, metrics) else EXIT_FAILED
 
 
 def choose_screen(options: DemoOptions, as_json: bool) -> Screen:
@@ -71,6 +75,8 @@ def choose_screen(options: DemoOptions, as_json: bool) -> Screen:
 class VenueAndFeeder:
     """A venue in this process and a feeder in its own, for a `with` block.
 
+    With a relay the feeder follows a leader, which has the venue's socket.
+
     Entering raises ImportError where websockets is not installed, and the errors of the
     manager's `start`. Leaving removes the feed and its lock file.
     """
@@ -84,16 +90,16 @@ class VenueAndFeeder:
             history=_VENUE_HISTORY,
         )
         self._manager = get_websocket_manager(options.feed)
+        self._relay = RelayedVenue(options) if options.relay else None
 
     def __enter__(self) -> Self:
         self._venue.start()
         try:
             self._manager.configure(
-                protocol="wealthai",
                 symbols=self._options.symbols,
                 resolutions=RESOLUTIONS,
-                endpoint=self._venue.url,
                 stop_with_manager=True,
+                **self._source(),
             )
             self._manager.start(_START_SECONDS)
         except BaseException:
@@ -104,8 +110,15 @@ class VenueAndFeeder:
     def __exit__(self, *exc: object) -> None:
         self._stop()
 
+    def _source(self) -> dict[str, Any]:
+        if self._relay is not None:
+            return self._relay.start(self._venue.url)
+        return {"protocol": "wealthai", "endpoint": self._venue.url}
+
     def _stop(self) -> None:
         self._manager.stop()
+        if self._relay is not None:
+            self._relay.stop()
         self._venue.stop()
         # A feed's lock file stays, for its next feeder; this name has no next one.
         place(self._options.feed).lock.unlink(missing_ok=True)
@@ -115,9 +128,12 @@ class VenueAndFeeder:
         """The venue's endpoint."""
         return self._venue.url
 
-    def cut(self) -> None:
-        """Let the venue drop the connection."""
-        self._venue.drop_connections()
+    def trouble(self) -> None:
+        """Let the venue drop the connection, or kill the leader of a relay."""
+        if self._relay is not None:
+            self._relay.kill_leader()
+        else:
+            self._venue.drop_connections()
 
     def status(self) -> FeedStatus:
         """Return the manager's status."""
@@ -190,12 +206,15 @@ def _watch(
     screen: Screen,
     stop: StopRequest,
 ) -> None:
-    """Update the screen until the time is over, and cut the connection halfway."""
+    """Update the screen until the time is over, with the trouble halfway."""
     due, cut_at = screen.interval, options.cut_at
     while (elapsed := collector.elapsed()) < options.seconds and not stop.requested:
         if cut_at is not None and elapsed >= cut_at:
             cut_at = None
-            running.cut()
+            running.trouble()
+            collector.note_trouble()
+        if options.relay:
+            collector.note_leader(running.status())
         if elapsed >= due:
             due += screen.interval
             screen.update(collector.collect(running.status(), workers.reports))
