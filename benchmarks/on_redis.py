@@ -1,6 +1,7 @@
 """The rival Redis: a server of its own, over a Unix socket."""
 
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -26,11 +27,15 @@ def missing() -> str | None:
     return None if shutil.which("redis-server") else "redis-server is not installed"
 
 
-def start_server(end: ExitStack) -> str:
-    """Start a server without persistence and TCP port; return its socket's path."""
+def start_server(end: ExitStack, port: int = 0) -> str:
+    """Start a server without persistence; return its socket's path.
+
+    It listens on TCP too, on loopback, if a port is given.
+    """
     folder = end.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
     path = str(Path(folder, "redis.sock"))
-    command = ["redis-server", "--port", "0", "--unixsocket", path, "--dir", folder]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--unixsocket", path, "--dir", folder]
     command += ["--unixsocketperm", "700", "--save", "", "--appendonly", "no"]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     process = end.enter_context(subprocess.Popen(command, **quiet))
@@ -41,6 +46,14 @@ def start_server(end: ExitStack) -> str:
             raise SystemExit(f"redis-server did not start: {command}")
         time.sleep(0.01)
     return path
+
+
+def start_tcp_server(end: ExitStack) -> int:
+    """Start a server as above; return its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    start_server(end, port)
+    return port
 
 
 def client(path: str) -> Any:

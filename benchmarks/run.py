@@ -30,6 +30,7 @@ BENCHMARKS = (
     "bench_store",
     "bench_metrics",
     "bench_history",
+    "bench_relay",
 )
 
 
