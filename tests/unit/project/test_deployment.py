@@ -29,7 +29,8 @@ def check_command(words: list[str]) -> list[str]:
     args, unknown = parser.parse_known_args(words)
     assert not unknown, words
     if name == "run" and not args.config:
-        assert load(from_options(vars(args)), {}).streams
+        settings = load(from_options(vars(args)), {})
+        assert settings.streams or settings.follows_relay
     if "--feed" in rest:
         at = rest.index("--feed")
         del rest[at : at + 2]
@@ -123,6 +124,20 @@ class TestContainers:
         kind, program, *words = services["feeder"]["healthcheck"]["test"]
         assert (kind, program) == ("CMD", "shmfeed")
         assert check_command(words) == ALIVE
+
+    def test_each_host_of_a_relay_has_its_own_shared_memory(self) -> None:
+        hosts = load_yaml("docker/relay.yaml")["services"]
+        redis = hosts.pop("redis")
+        assert set(hosts) == {"leader", "standby", "follower-1", "follower-2"}
+        for host in hosts.values():
+            check_command(host["command"])
+            program, *probe = host["healthcheck"]["test"][1:]
+            assert program == "shmfeed"
+            assert check_command(probe) == ALIVE
+            assert host["shm_size"]
+            assert "volumes" not in host
+        assert hosts["leader"] == hosts["standby"]
+        assert "$$REDIS_PASSWORD" in redis["command"][-1]  # the shell's, in no argument
 
     def test_a_probe_restarts_no_feeder_for_its_data(self) -> None:
         pod = load_yaml("kubernetes/feed.yaml")["spec"]["template"]["spec"]
