@@ -19,7 +19,8 @@ from support.waiting import until
 
 from shmfeed.bar import duration
 from shmfeed.cli.main import main
-from shmfeed.demo.metrics import Histogram
+from shmfeed.demo import report
+from shmfeed.demo.metrics import DemoMetrics, Histogram, ReadMetrics
 from shmfeed.demo.options import MAX_ROWS, DemoOptions
 from shmfeed.demo.runner import without_settings
 from shmfeed.demo.strategy import MarketCheck
@@ -106,6 +107,37 @@ def test_a_killed_demo_takes_its_processes_with_it(command) -> None:
     where = place(f"demo-{process.pid}")
     where.segment.unlink()  # no process was left to do it
     where.lock.unlink()
+
+
+def test_a_relay_whose_leader_is_not_replaced_fails() -> None:
+    options = DemoOptions(20.0, 1, ("A",), SEED, relay=True)
+    reads = ReadMetrics(1, 1.0, 1, 0, 0, 0, None, None)
+    alone = DemoMetrics(
+        elapsed=20.0,
+        state="connected",
+        health="live",
+        pid=1,
+        bars=1,
+        first_bars=0,
+        bars_rate=1.0,
+        messages_rate=1.0,
+        reconnects=0,
+        gaps=0,
+        newest_age=0.1,
+        delay=None,
+        all=reads,
+        each=(),
+        failures=(),
+        leaders=("a:1",),
+    )
+    assert not report.passed(options, alone)
+    told = "FAILED: the standby did not take the place of the leader"
+    assert report.verdict(options, alone) == told
+    replaced = alone._replace(leaders=("a:1", "b:2"), take_over=3.04)
+    assert report.passed(options, replaced)
+    lines = {" ".join(line.split()) for line in report.summary(options, replaced)}
+    assert "leaders a:1, then b:2 (the leader was killed at 10 s)" in lines
+    assert "take-over 3.0 s after the leader's end" in lines
 
 
 KEYS = [(symbol, timeframe) for symbol in ("A", "B") for timeframe in ("1s", "1m")]
