@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import redis_server
@@ -72,9 +73,23 @@ def relay_of(feed_name: str):
         return feed.status()["relay"] or {}
 
 
-def is_leading(feed_name: str) -> bool:
-    relay = relay_of(feed_name)
-    return relay.get("role") == "leader" and relay.get("error") is None
+def await_leader(feed_name: str, other_than: int = 0) -> dict[str, Any]:
+    """Return the relay of a feed that is led, by another process than this one."""
+    found: list[dict[str, Any]] = []
+
+    def is_led() -> bool:
+        relay = relay_of(feed_name)
+        if relay.get("role") == "leader" and relay["error"] is None:
+            found.extend([relay] * (pid_of(relay) != other_than))
+        return bool(found)
+
+    until(is_led, 40, what="a leader")
+    return found[0]
+
+
+def pid_of(relay: dict[str, Any]) -> int:
+    """Return the pid of the leader's publisher."""
+    return int(relay["leader"].rpartition(":")[2])
 
 
 def shown_by(pid: int) -> str:
@@ -93,9 +108,8 @@ def test_a_feed_is_published_until_a_signal(
     options = ("--to", url, "--redis-password-file", path, "--as", "other")
     with feeder(feed_name, venue):
         process = command("publish", "--feed", feed_name, *options)
-        until(lambda: is_leading(feed_name), what="a leader")
-        relay = relay_of(feed_name)
-        assert str(process.pid) in relay["leader"]
+        relay = await_leader(feed_name)
+        assert pid_of(relay) == process.pid
         assert relay["epoch"] > 1_700_000_000_000
         keys = server.do("KEYS", "*", password=PASSWORD)
         assert any(key.startswith(b"{shmfeed:other}:ring") for key in keys)
@@ -124,15 +138,11 @@ def test_a_feeder_starts_supervises_and_ends_its_publisher(
         env=environ,
     )
     until(lambda: place(feed_name).segment.exists(), what="the feed")
-    until(lambda: is_leading(feed_name), what="a leader")
-    first = int(relay_of(feed_name)["leader"].rpartition(":")[2])
+    first = pid_of(await_leader(feed_name))
     assert first != process.pid
     assert PASSWORD not in shown_by(first)
     os.kill(first, signal.SIGKILL)
-    until(lambda: is_leading(feed_name) and f":{first}" not in (
-        relay_of(feed_name)["leader"]
-    ), what="another publisher")  # fmt: skip
-    second = int(relay_of(feed_name)["leader"].rpartition(":")[2])
+    second = pid_of(await_leader(feed_name, first))
     code, _, errors = end(process, signal.SIGTERM)
     assert code == 0
     assert f"feed {feed_name}: publish_to ended with code -9" in errors
