@@ -218,7 +218,7 @@ class FollowerLink:
             self._lose(str(error), 0.0, joins_again=True)
             return
         except EngineAwayError as error:
-            self._lose(str(error), self._delay())
+            self._lose(str(error), self._first_delay())
         except ShmfeedError as error:
             self._lose(str(error), MOST_DELAY, is_refused=True)
         except Exception as error:  # a bug here must not end the link for ever
@@ -232,8 +232,7 @@ class FollowerLink:
             while not self._stopping:
                 position = self._follow(engine, position)
         except MustJoinError as error:
-            delay = 0.0 if self._has_followed else self._delay()
-            self._lose(str(error), delay, joins_again=True)
+            self._lose(str(error), self._first_delay(), joins_again=True)
 
     def _join(self, engine: Engine) -> Position:
         joined = engine.join()
@@ -300,6 +299,13 @@ class FollowerLink:
     @property
     def _address(self) -> str:
         return self._addresses[0]
+
+    def _first_delay(self) -> float:
+        """Return the wait after a loss: none if the link has brought entries."""
+        if self._has_followed:
+            self._has_followed = False
+            return 0.0
+        return self._delay()
 
     def _delay(self) -> float:
         base = self.settings.reconnect_delay_base

@@ -318,7 +318,7 @@ class RelaySession:
         self._joined = None
         self._uncover(lost.reason, was_connected=was_connected)
         most = self._settings.max_reconnect_attempts
-        self._attempts += not lost.joins_again
+        self._attempts += not (lost.joins_again or was_connected)
         state = "reconnecting" if self._number else "connecting"
         if lost.is_refused or (most is not None and self._attempts >= max(1, most)):
             state = "error"
