@@ -5,21 +5,22 @@ connection is cut and the command killed. An attempt that fails is made again, w
 longer wait each time; an answer that says that the request itself is wrong is final.
 """
 
-import http.client
 import os
 import signal
-import socket
-import ssl
 import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from shmfeed._version import __version__
 from shmfeed.events.event import Event, encode_event
+from shmfeed.settings.endpoint import is_loopback
+from shmfeed.wire.connect import ConnectPolicy
+from shmfeed.wire.errors import ConnectionLostError
+from shmfeed.wire.http_client import HttpClient
 
 ATTEMPT_SECONDS = 10.0
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
@@ -32,23 +33,14 @@ class _FinalError(Exception):
     """The receiver refuses this request; another attempt would not help."""
 
 
-class Receiver:
-    """A webhook, or a command that gets the event on its standard input."""
+class Receiver(Protocol):
+    """A receiver of events, which gets one after the other.
 
-    def __init__(self, target: str | list[str], ca_file: str | None) -> None:
-        self._target = target
-        self._ca_file = ca_file
-        self._lock = threading.Lock()  # guards the command that runs
-        self._process: subprocess.Popen[bytes] | None = None
-        self._is_ended = False
+    Attributes:
+        name: Its name for messages, without what may be secret.
+    """
 
-    @property
-    def name(self) -> str:
-        """The receiver's name for messages, without what may be secret."""
-        if isinstance(self._target, str):
-            parts = urlsplit(self._target)
-            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        return self._target[0]
+    name: str
 
     def deliver(self, body: bytes) -> None:
         """Make one attempt.
@@ -57,60 +49,58 @@ class Receiver:
             OSError: The receiver is away, or slow, or failed.
             _FinalError: It refuses the request.
         """
-        if isinstance(self._target, str):
-            self._post(self._target, body)
-        else:
-            self._run(self._target, body)
 
     def end(self) -> None:
-        """Kill a command that runs, and begin none any more. Any thread may call it."""
-        with self._lock:
-            self._is_ended = True
-            if self._process is not None:
-                _kill_group(self._process)
+        """End an attempt under way, and begin none any more. Any thread may call it."""
 
-    def _post(self, url: str, body: bytes) -> None:
+
+def receiver_of(target: str | list[str], policy: ConnectPolicy) -> Receiver:
+    """Return the receiver of `on_event`, which `policy` says how to reach."""
+    return Webhook(target, policy) if isinstance(target, str) else Command(target)
+
+
+class Webhook:
+    """A web server, to which events are posted.
+
+    It is connected to as the venue is: by the proxy, authorities, client's certificate
+    and TLS versions of the settings. A webhook on this host is reached directly.
+    """
+
+    def __init__(self, url: str, policy: ConnectPolicy) -> None:
         parts = urlsplit(url)
-        resource = parts.path or "/"
-        if parts.query:
-            resource += f"?{parts.query}"
-        connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
-        cut = threading.Timer(ATTEMPT_SECONDS, _shut, [connection])
-        cut.daemon = True
-        cut.start()
-        begun = time.monotonic()
+        self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        if is_loopback(parts.hostname or ""):
+            policy = policy._replace(proxy=None, proxy_password_file=None)
+        self._client = HttpClient(url, lambda: policy)
+
+    def deliver(self, body: bytes) -> None:
         try:
-            headers = {
-                "Content-Type": "application/json",
-                "User-Agent": f"shmfeed/{__version__}",
-                "Connection": "close",
-            }
-            connection.request("POST", resource, body, headers)
-            status = connection.getresponse().status
-        except (http.client.HTTPException, ValueError) as error:
-            if time.monotonic() - begun >= ATTEMPT_SECONDS:
-                raise TimeoutError(f"no answer within {ATTEMPT_SECONDS:g} s") from None
-            raise OSError(f"the answer is not HTTP ({type(error).__name__})") from None
-        finally:
-            cut.cancel()
-            connection.close()
+            status = self._client.post(
+                body, {"Content-Type": "application/json"}, ATTEMPT_SECONDS
+            )
+        except ConnectionLostError as error:
+            raise OSError(str(error)) from None
         if status in _AGAIN or status >= 500:
             raise OSError(f"it answered with status {status}")
         if not 200 <= status < 300:
             raise _FinalError(f"it answered with status {status}")
 
-    def _connection(
-        self, scheme: str, host: str, port: int | None
-    ) -> http.client.HTTPConnection:
-        if scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=ATTEMPT_SECONDS)
-        context = ssl.create_default_context(cafile=self._ca_file)
-        return http.client.HTTPSConnection(
-            host, port, timeout=ATTEMPT_SECONDS, context=context
-        )
+    def end(self) -> None:
+        self._client.close()
 
-    def _run(self, command: list[str], body: bytes) -> None:
-        process = self._start(command)
+
+class Command:
+    """A command that gets the event on its standard input."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.name = words[0]
+        self._words = words
+        self._lock = threading.Lock()  # guards the command that runs
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_ended = False
+
+    def deliver(self, body: bytes) -> None:
+        process = self._start()
         try:
             process.communicate(body, timeout=ATTEMPT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -123,12 +113,18 @@ class Receiver:
         if process.returncode:
             raise ChildProcessError(f"it ended with exit code {process.returncode}")
 
-    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+    def end(self) -> None:
+        with self._lock:
+            self._is_ended = True
+            if self._process is not None:
+                _kill_group(self._process)
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._is_ended:
                 raise OSError("the feeder has ended")
             self._process = subprocess.Popen(  # noqa: S603 # the user's own command
-                command,
+                self._words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -140,14 +136,6 @@ class Receiver:
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _shut(connection: http.client.HTTPConnection) -> None:
-    """Cut a connection, in whichever step its thread is."""
-    sock = connection.sock
-    if sock is not None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
 
 
 class Delivery:

@@ -14,17 +14,19 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from shmfeed.bar import StreamKey
 from shmfeed.errors import ShmfeedError
-from shmfeed.events.delivery import Delivery, Receiver
+from shmfeed.events.delivery import Delivery, receiver_of
 from shmfeed.events.event import Event
 from shmfeed.events.outages import Outages
 from shmfeed.events.pacing import Pace
 from shmfeed.feed import Feed, attach
 from shmfeed.holes import Hole
+from shmfeed.wire.connect import ConnectPolicy
 
 MOST_BYTES = 1 << 20  # of a datagram
 LOOK_SECONDS = 1.0
@@ -68,7 +70,7 @@ def serve(inbox: socket.socket) -> None:
     if not settings:
         return  # it ended before it began
     say = _LogLines(inbox)
-    receiver = Receiver(settings["on_event"], settings["ca_file"])
+    receiver = receiver_of(settings["on_event"], _policy_of(settings))
     delivery = Delivery(settings["feed"], receiver, say)
     watch = Watch(settings["feed"]) if settings["watches"] else None
     pace, is_open = Pace(), True
@@ -83,6 +85,16 @@ def serve(inbox: socket.socket) -> None:
         for due in pace.take(now if is_open else float("inf")):
             delivery.add(due)
     delivery.close(END_SECONDS)
+
+
+def _policy_of(settings: Mapping[str, Any]) -> ConnectPolicy:
+    return ConnectPolicy(
+        allow_insecure=settings["allow_insecure"],
+        proxy=settings["proxy"],
+        ca_file=settings["ca_file"],
+        client_cert=tuple(settings["client_cert"]),
+        proxy_password_file=settings["proxy_password_file"],
+    )
 
 
 def _receive(inbox: socket.socket) -> tuple[bool, Event | None]:

@@ -6,7 +6,7 @@ has not read for long.
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from shmfeed.bar import StreamKey
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Settings that the process gets: the receiver, and the way to it.
+_NAMES = (
+    "feed",
+    "on_event",
+    "allow_insecure",
+    "proxy",
+    "proxy_password_file",
+    "ca_file",
+    "client_cert",
+)
+
 
 class EventSender:
     """The events of one feed, on their way to `on_event`.
@@ -25,32 +36,18 @@ class EventSender:
     Thread safety: any thread may call `tell`.
     """
 
-    def __init__(
-        self,
-        feed: str,
-        on_event: str | tuple[str, ...],
-        *,
-        watches: bool,
-        ca_file: str | None = None,
-        redact: Callable[[str], str] = str,
-    ) -> None:
-        """Take the settings; nothing runs before `start`.
+    def __init__(self, settings: "Settings", *, watches: bool) -> None:
+        """Take settings that have `on_event`; nothing runs before `start`.
 
-        With `watches` the process looks for outages in the feed's status. `redact`
-        takes secrets out of messages.
+        With `watches` the process looks for outages in the feed's status.
         """
-        self._feed = feed
-        self._redact = redact
+        self._feed = settings.feed
+        self._redact = settings.redact
         self._is_full = False
-        settings = {
-            "feed": feed,
-            "on_event": on_event,
-            "watches": watches,
-            "ca_file": ca_file,
-        }
-        first = json.dumps(settings).encode()
+        values = {name: getattr(settings, name) for name in _NAMES}
+        first = json.dumps({**values, "watches": watches}).encode()
         self._process = SupervisedProcess(
-            "shmfeed.events.process", feed, "on_event", first
+            "shmfeed.events.process", self._feed, "on_event", first
         )
 
     @classmethod
@@ -58,13 +55,7 @@ class EventSender:
         """Return the sender that the settings ask for, None without `on_event`."""
         if settings.on_event is None:
             return None
-        return cls(
-            settings.feed,
-            settings.on_event,
-            watches=watches,
-            ca_file=settings.ca_file,
-            redact=settings.redact,
-        )
+        return cls(settings, watches=watches)
 
     def start(self) -> None:
         """Start the process, and the thread that logs its lines."""

@@ -21,7 +21,6 @@ import msgspec
 
 from shmfeed.bar import StreamKey
 from shmfeed.history.blocks import Row, check_rows, empty_block
-from shmfeed.history.closing import ClosingPipe
 from shmfeed.history.interface import (
     Block,
     HistoryError,
@@ -31,6 +30,7 @@ from shmfeed.history.interface import (
 )
 from shmfeed.history.windows import page_of, window_of
 from shmfeed.text import one_line
+from shmfeed.wire.closing import ClosingPipe
 
 PAGE_BARS = 5000  # bars of one request
 TIMEOUT = 10.0  # s, of a request; then the program is killed

@@ -13,13 +13,13 @@ from typing import NamedTuple, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from shmfeed.bar import StreamKey
-from shmfeed.history.http_client import MAX_BYTES, TIMEOUT, HttpAnswer
-from shmfeed.history.http_client import HttpClient as _HttpClient
 from shmfeed.history.interface import HistoryError, HistoryJob, HistoryOutcome
 from shmfeed.history.rest_budget import RestBudget, RestWait
 from shmfeed.history.rest_source import BinanceSource
 from shmfeed.history.worker import HistoryTask
 from shmfeed.wire.answers import Answer
+from shmfeed.wire.http_client import MAX_BYTES, TIMEOUT, HttpAnswer
+from shmfeed.wire.http_client import HttpClient as _HttpClient
 
 _Stream = tuple[str, str]  # symbol and interval; empty in a request about none
 

@@ -9,7 +9,6 @@ from shmfeed.codecs.interface import Codec
 from shmfeed.history import binance
 from shmfeed.history.command_source import CommandSource
 from shmfeed.history.file_source import FileSource
-from shmfeed.history.http_client import HttpClient
 from shmfeed.history.interface import HistorySource
 from shmfeed.history.manager_source import ManagerSource
 from shmfeed.history.rest_budget import RestBudget
@@ -18,6 +17,7 @@ from shmfeed.segment.mapping import place
 from shmfeed.settings.backfill import AUTO, MANAGER, OFF, REST_MARKETS
 from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
+from shmfeed.wire.http_client import HttpClient
 
 _OWN_DOMAINS = (".binance.com", ".binance.vision")
 # Hosts of one market alone, by a part of the name; any other is spot's.

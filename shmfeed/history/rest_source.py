@@ -10,7 +10,6 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.history import binance
 from shmfeed.history.binance import Market, PageQuery
 from shmfeed.history.blocks import check_rows, cut_to, empty_block, times_of
-from shmfeed.history.http_client import TIMEOUT, HttpAnswer, HttpClient
 from shmfeed.history.interface import (
     Block,
     HistoryError,
@@ -28,6 +27,7 @@ from shmfeed.wire.answers import words_of
 from shmfeed.wire.asked_wait import wait_of_answer
 from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.errors import ConnectionLostError
+from shmfeed.wire.http_client import TIMEOUT, HttpAnswer, HttpClient
 
 # The longest answers: of a page, by its rows, and of exchangeInfo.
 ROWS_BYTES, ROW_BYTES, INFO_BYTES = 1 << 20, 1 << 10, 32 << 20

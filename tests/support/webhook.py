@@ -3,6 +3,7 @@
 import http.server
 import json
 import queue
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +19,12 @@ class Webhook:
     """An HTTP server; `answers` are the statuses of the next answers, 200 behind them.
 
     A status of 0 closes the connection without an answer, one below 0 never answers.
+    With `tls` it is spoken to by TLS.
     """
 
     secret = SECRET
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.answers: list[int] = []
         self.attempts = 0
         self.told: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -48,9 +50,18 @@ class Webhook:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                pass  # its client has gone
+
+        self._server = Server(("127.0.0.1", port), Handler)
         self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}/{SECRET}"
+        scheme = "https" if tls else "http"
+        if tls is not None:  # the handshake is the handler's, in its own thread
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.url = f"{scheme}://127.0.0.1:{self.port}/{SECRET}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05])
         self._thread.start()
 

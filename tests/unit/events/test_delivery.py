@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.authority import Authority
+from support.loopback import proxy, raw
+from support.proxies import SocksProxy
 from support.waiting import until
 
 from shmfeed.control.peer import process_start
 from shmfeed.events import delivery
-from shmfeed.events.delivery import MOST_WAITING, Delivery, Receiver
+from shmfeed.events.delivery import MOST_WAITING, Delivery, receiver_of
 from shmfeed.events.event import make_event
+from shmfeed.wire.connect import ConnectPolicy
 
 pytest_plugins = ["support.webhook"]
 
@@ -28,10 +32,11 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 class Sending:
     """A delivery, and the lines that it says."""
 
-    def __init__(self, target: str | list[str]) -> None:
+    def __init__(self, target: str | list[str], **policy) -> None:
         self.lines: list[str] = []
         self._is_closed = False
-        self._delivery = Delivery("spot", Receiver(target, None), self.lines.append)
+        receiver = receiver_of(target, ConnectPolicy(**policy))
+        self._delivery = Delivery("spot", receiver, self.lines.append)
 
     def tell(self, event: str = "error") -> None:
         self._delivery.add(make_event(event, "in words"))
@@ -141,6 +146,94 @@ def test_the_end_does_not_wait_for_a_receiver_that_hangs(webhook, sending) -> No
     begun = time.process_time()
     sending.close(0.2)
     assert time.process_time() - begun < 1.0
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+class TestTheWay:
+    """It is the venue's: proxy, authorities, certificate, and nothing else."""
+
+    @pytest.fixture(autouse=True)
+    def patient(self, fast, monkeypatch) -> None:  # after `fast`
+        monkeypatch.setattr(delivery, "ATTEMPT_SECONDS", 10.0)
+
+    @staticmethod
+    def refusal(url: str, **policy) -> str:
+        """Return the reason why an event cannot be told."""
+        sending = Sending(url, **policy)
+        sending.tell()
+        until(lambda: sending.lines, what="a line about the attempt")
+        sending.close(0.1)
+        return sending.lines[0].partition("tried again: ")[2]
+
+    def test_authorities_of_the_settings(self, make_webhook, authority) -> None:
+        with make_webhook(tls=authority.server_context()) as hook:
+            sending = Sending(hook.url, ca_file=str(authority.file))
+            sending.tell()
+            assert hook.next()["event"] == "error"
+            sending.close()
+            assert sending.lines == []
+            # The control: the system's authorities do not know it.
+            assert "certificate is refused" in self.refusal(hook.url)
+
+    def test_a_client_certificate(self, make_webhook, authority) -> None:
+        known = {"ca_file": str(authority.file)}
+        with make_webhook(tls=authority.server_context(asks_client=True)) as hook:
+            cert = (str(authority.client),)
+            sending = Sending(hook.url, client_cert=cert, **known)
+            sending.tell()
+            assert hook.next()["event"] == "error"
+            sending.close()
+            assert self.refusal(hook.url, **known)
+
+    def test_a_proxy_with_a_password(self, make_webhook, authority, tmp_path) -> None:
+        password = tmp_path / "password"
+        password.write_text("canary-secret")
+        password.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        context = authority.server_context()
+        context.load_cert_chain(authority.issue("hooks.example"))
+        tunnels = SocksProxy(("me", "canary-secret"), {"hooks.example": "127.0.0.1"})
+        with make_webhook(tls=context) as hook, raw(tunnels) as url:
+            policy = {
+                "ca_file": str(authority.file),
+                "proxy": "socks5h://me@" + url.split("/")[2],
+                "proxy_password_file": str(password),
+            }
+            target = f"https://hooks.example:{hook.port}/x"
+            sending = Sending(target, **policy)
+            sending.tell()
+            assert hook.next()["event"] == "error"
+            sending.close()
+            assert tunnels.asked == [("hooks.example", hook.port)]
+            password.write_text("canary-wrong")
+            reason = self.refusal(target, **policy)
+        assert reason.endswith("the proxy refuses the user or the password")
+        assert "canary" not in reason
+
+    def test_a_webhook_on_this_host_is_reached_directly(self, webhook) -> None:
+        with proxy() as (asked, way):
+            sending = Sending(webhook.url, proxy=way)
+            sending.tell()
+            assert webhook.next()["event"] == "error"
+            sending.close()
+            assert asked.asked == []
+
+    def test_no_variable_of_the_environment_matters(
+        self, make_webhook, authority, monkeypatch, tmp_path
+    ) -> None:
+        keys = tmp_path / "keys"
+        monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+        for name in ("https_proxy", "HTTPS_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        with make_webhook(tls=authority.server_context()) as hook:
+            sending = Sending(hook.url, ca_file=str(authority.file))
+            sending.tell()
+            assert hook.next()["event"] == "error"
+            sending.close()
+        assert not keys.exists()
 
 
 def program(path: Path, text: str) -> str:

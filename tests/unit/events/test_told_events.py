@@ -13,7 +13,10 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from support.authority import Authority
 from support.command_line import end
+from support.loopback import raw
+from support.proxies import SocksProxy
 from support.waiting import until
 
 import shmfeed
@@ -142,7 +145,7 @@ def test_a_process_that_is_killed_is_started_again(
     feed_name, webhook, monkeypatch, caplog
 ) -> None:
     monkeypatch.setattr("shmfeed.supervised_process.FIRST_RESTART", 0.05)
-    sender = EventSender(feed_name, webhook.url, watches=False)
+    sender = EventSender(Settings(feed=feed_name, on_event=webhook.url), watches=False)
     sender.start()
     sender.tell("store", "one")
     assert webhook.next()["message"] == "one"
@@ -160,7 +163,7 @@ def test_a_process_that_is_killed_is_started_again(
 
 
 def test_what_waits_at_the_end_is_told(feed_name, webhook) -> None:
-    sender = EventSender(feed_name, webhook.url, watches=False)
+    sender = EventSender(Settings(feed=feed_name, on_event=webhook.url), watches=False)
     sender.start()
     sender.tell("store", "last words")
     sender.close()
@@ -193,6 +196,29 @@ def test_another_leader_of_the_relay_is_told(start, feed_name, webhook) -> None:
         "the leader is b:2, it was a:1",
     )
     assert event["feed"] == feed_name
+
+
+def test_the_process_takes_the_settings_way(feed_name, make_webhook, tmp_path) -> None:
+    authority = Authority(tmp_path)
+    context = authority.server_context(asks_client=True)
+    context.load_cert_chain(authority.issue("hooks.example"))
+    tunnels = SocksProxy(places={"hooks.example": "127.0.0.1"})
+    with make_webhook(tls=context) as hook, raw(tunnels) as url:
+        settings = Settings(
+            feed=feed_name,
+            on_event=f"https://hooks.example:{hook.port}/x",
+            proxy="socks5h://" + url.split("/")[2],
+            ca_file=str(authority.file),
+            client_cert=(str(authority.client),),
+        )
+        sender = EventSender(settings, watches=False)
+        sender.start()
+        sender.tell("store", "by the proxy")
+        assert hook.next()["message"] == "by the proxy"
+        sender.close()
+        thread = sender._process._thread
+        until(lambda: not thread.is_alive(), what="the end of its thread")
+        assert tunnels.asked == [("hooks.example", hook.port)]
 
 
 def test_of_the_errors_of_the_data_those_of_a_clock_are_told(feed_name, webhook):

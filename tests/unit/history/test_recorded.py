@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from shmfeed.history.http_client import TIMEOUT
 from shmfeed.history.interface import HistoryError, HistoryJob, HistoryRequest
 from shmfeed.history.recorded import RecordedAnswer, RecordedHistory
+from shmfeed.wire.http_client import TIMEOUT
 
 MINUTE = 60_000
 START = 1_700_000_040_000

@@ -64,11 +64,12 @@ ROOMS = {
     ),
     "store": room(6, "store store.*", "ground layout settings memory"),
     "leases": room(6, "leases", "ground layout segment control"),
-    # Events of a feed for an operator; its process reads the feed.
+    # Events of a feed for an operator; its process reads the feed, and connects to a
+    # webhook as the feeder does to the venue.
     "events": room(
         6,
         "events events.*",
-        "ground layout memory ring segment",
+        "ground layout settings memory ring segment wire",
         "reading half",
     ),
     # The publisher reads the feed; a follower's feeder uses the rest as its source.

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -24,11 +24,11 @@ from urllib3.connection import HTTPConnection
 from urllib3.response import BaseHTTPResponse
 
 from shmfeed._version import __version__
-from shmfeed.history.closing import ClosingPipe
 from shmfeed.settings.endpoint import redact
 from shmfeed.text import one_line
 from shmfeed.wire.answers import Answer
 from shmfeed.wire.boot_clock import boot_seconds
+from shmfeed.wire.closing import ClosingPipe
 from shmfeed.wire.connect import ConnectPolicy, connect
 from shmfeed.wire.errors import (
     WOULD_BLOCK,
@@ -82,7 +82,7 @@ class HttpClient:
         name = parts.hostname or ""
         self.host = name, port
         self._target = Target(is_secure, name, port, "/", self.label)
-        self._path, self._query = parts.path.rstrip("/"), parts.query
+        self._base_path, self._query = parts.path, parts.query
         self._policy_of = policy
         self._policy: ConnectPolicy | None = None
         self._idle: list[_Connection] = []
@@ -114,9 +114,38 @@ class HttpClient:
             kept.deadline = deadline
             with suppress(_StaleError):  # the server has just closed it
                 return self._ask(kept, resource, max_bytes)
-        kind = _TlsConnection if self._target.is_secure else _Connection
-        fresh = kind(self._target, policy, self._closing, deadline)
+        fresh = self._new_connection(policy, deadline)
         return self._ask(fresh, resource, max_bytes)
+
+    def post(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout: float = TIMEOUT,
+    ) -> int:
+        """Post `body` to the base address, and return the status of the answer.
+
+        The request has a connection of its own and is sent once; the body of the
+        answer is not read.
+
+        Args:
+            body: The body of the request.
+            headers: Its headers, beside the client's own.
+            timeout: Seconds until the answer's header has come.
+
+        Raises:
+            ConnectionLostError: There is no answer.
+        """
+        resource = self._base_path or "/"
+        if self._query:
+            resource += f"?{self._query}"
+        deadline = ConnectDeadline(time.monotonic, max(_LEAST_TIME, timeout))
+        connection = self._new_connection(self._policy_of(), deadline)
+        try:
+            with as_connection_lost():
+                return connection.post(resource, body, headers)
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """End requests under way with an error, and close all connections."""
@@ -125,6 +154,12 @@ class HttpClient:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def _new_connection(
+        self, policy: ConnectPolicy, deadline: ConnectDeadline
+    ) -> "_Connection":
+        kind = _TlsConnection if self._target.is_secure else _Connection
+        return kind(self._target, policy, self._closing, deadline)
 
     def _take_idle(self, policy: ConnectPolicy) -> "_Connection | None":
         stale: list[_Connection] = []
@@ -147,7 +182,8 @@ class HttpClient:
     ) -> HttpAnswer:
         try:
             with as_connection_lost():
-                answer = connection.ask(self._path + resource, max_bytes)
+                path = self._base_path.rstrip("/") + resource
+                answer = connection.ask(path, max_bytes)
         except BaseException:
             connection.close()
             raise
@@ -195,22 +231,46 @@ class _Connection(HTTPConnection):
             steps.close()
 
     def ask(self, resource: str, max_bytes: int) -> HttpAnswer:
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": f"shmfeed/{__version__}",
-        }
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
         self._left = 2 * max_bytes + _FRAMING_BYTES
         sent = boot_seconds()
+        response = self._exchange("GET", resource, None, headers)
+        self._is_used = True
+        try:
+            body = _read_body(response, max_bytes)
+        except BaseException:
+            response.close()  # it may own the connection
+            raise
+        return HttpAnswer(_head_of(response), body, sent, boot_seconds())
+
+    def post(self, resource: str, body: bytes, headers: Mapping[str, str]) -> int:
+        self._left = _FRAMING_BYTES
+        response = self._exchange(
+            "POST", resource, body, {**headers, "Connection": "close"}
+        )
+        try:
+            return response.status
+        finally:
+            response.close()
+
+    def _exchange(
+        self,
+        method: str,
+        resource: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+    ) -> BaseHTTPResponse:
+        """Send a request, and return its answer once the header has come."""
         try:
             self.request(
-                "GET",
+                method,
                 resource,
-                headers=headers,
+                body=body,
+                headers={**headers, "User-Agent": f"shmfeed/{__version__}"},
                 preload_content=False,
                 decode_content=False,
             )
-            response = self.getresponse()
+            return self.getresponse()
         except http.client.RemoteDisconnected as error:
             raise self._lost() from error
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -221,13 +281,6 @@ class _Connection(HTTPConnection):
             raise
         except _NOT_HTTP as error:
             raise ConnectionLostError("the answer is not HTTP") from error
-        self._is_used = True
-        try:
-            body = _read_body(response, max_bytes)
-        except BaseException:
-            response.close()  # it may own the connection
-            raise
-        return HttpAnswer(_head_of(response), body, sent, boot_seconds())
 
     def wait(self, sock: WireSocket, events: int) -> None:
         """Wait until the socket is ready, the deadline is over, or the client ends."""

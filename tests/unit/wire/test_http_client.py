@@ -13,10 +13,10 @@ from support.loopback import Proxy, proxy, raw, read_head
 from support.proxies import SocksProxy
 from support.rest_venue import Reply, as_json, rest_venue
 
-from shmfeed.history.http_client import HttpClient
 from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
 from shmfeed.wire.errors import ConnectionLostError
+from shmfeed.wire.http_client import HttpClient
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
