@@ -38,10 +38,17 @@ class Served:
         self.url = url
         self.port = port
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Request a path; an underscore in a header's name is a hyphen."""
+    def get(
+        self, path: str, method: str = "GET", source: str = "", **headers: str
+    ) -> Answer:
+        """Request a path; an underscore in a header's name is a hyphen.
+
+        `source` is the address of the client.
+        """
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, PATIENCE)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, PATIENCE, source_address=(source, 0)
+        )
         try:
             connection.request(method, path, headers=given)
             answer = connection.getresponse()
@@ -49,8 +56,10 @@ class Served:
         finally:
             connection.close()
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+    def connect(self, source: str = "") -> socket.socket:
+        return socket.create_connection(
+            ("127.0.0.1", self.port), PATIENCE, source_address=(source, 0)
+        )
 
     def send(self, data: bytes) -> bytes:
         """Send bytes; return all that comes until the server closes."""

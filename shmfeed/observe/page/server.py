@@ -6,7 +6,8 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,11 +16,12 @@ from shmfeed.observe.page.app import make_app
 from shmfeed.observe.page.hub import Hub
 
 MAX_CONNECTIONS = 512
-REQUEST_SECONDS = 10.0  # in which a client has to send a request's head
+REQUEST_SECONDS = 5.0  # in which a client has to send a request's head
 STALLED_SECONDS = 15.0  # for which a client may read nothing of an answer
 IDLE_SECONDS = 5  # between two requests of a connection
 END_SECONDS = 1  # for answers that are under way when the server stops
 MAX_HEAD = 16 * 1024  # bytes of a request's head
+_BACKLOG = 256  # connections that are accepted in one turn
 
 
 class _Deadline:
@@ -46,17 +48,24 @@ class Connection(H11Protocol):
     """One connection, which is cut off if it holds resources and does nothing.
 
     uvicorn limits neither the time in which a request's head arrives, nor that in which
-    an answer is read.
+    an answer is read. Beyond its limit of connections it refuses the newest one, so
+    slow clients would keep others out; here the slowest one gives way.
+
+    Attributes:
+        waiting_since: The time since which it waits for its client, None while an
+            answer is under way.
     """
+
+    waiting_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self._request_is_due = _Deadline(REQUEST_SECONDS)
         self._reader_is_due = _Deadline(STALLED_SECONDS)
+        self._request_is_due.start(self.transport)
+        self._note_wait()
         if len(self.connections) > MAX_CONNECTIONS:
-            self.transport.abort()
-        else:
-            self._request_is_due.start(self.transport)
+            _cut_off_one(self.connections)  # type: ignore[arg-type] # they are ours
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -64,6 +73,11 @@ class Connection(H11Protocol):
             self._request_is_due.cancel()
         elif not self.transport.is_closing():
             self._request_is_due.start(self.transport)
+        self._note_wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()  # begins the next answer, if it can
+        self._note_wait()
 
     def send_400_response(self, msg: str) -> None:
         super().send_400_response(msg)
@@ -75,15 +89,45 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._reader_is_due.start(self.transport)
+        self._note_wait()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._reader_is_due.cancel()
+        self._note_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._request_is_due.cancel()
         self._reader_is_due.cancel()
         super().connection_lost(exc)
+
+    @property
+    def host(self) -> str:
+        """The address of its client."""
+        return self.client[0] if self.client else ""
+
+    def _note_wait(self) -> None:
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if not (is_answered or self.flow.write_paused):
+            self.waiting_since = None
+        elif self.waiting_since is None:
+            self.waiting_since = self.loop.time()
+
+
+def _cut_off_one(connections: Iterable[Connection]) -> None:
+    """Cut off the connection that has waited longest for its client.
+
+    It is one of the client that keeps most connections waiting, so that no client can
+    keep another one out. Connections whose answer is under way stay.
+    """
+    waiting = [
+        (one.waiting_since, one)
+        for one in connections
+        if one.waiting_since is not None and not one.transport.is_closing()
+    ]
+    counts = Counter(one.host for _, one in waiting)
+    _, victim = min(waiting, key=lambda found: (-counts[found[1].host], found[0]))
+    victim.transport.abort()
 
 
 class PageServer(uvicorn.Server):
@@ -148,7 +192,7 @@ def make_server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        backlog=_BACKLOG,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=END_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD,

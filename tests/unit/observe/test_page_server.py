@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +31,7 @@ FOREIGN = (
     "", "[::2]", "[::1", "evil.example:80@127.0.0.1", "localhostx", "[]:1",
     "[::1]x", "[::1].evil.example", "127.0.0.1]", "[127.0.0.1", "x[::1]",
 )  # fmt: skip
+HALF = b"GET / HTTP/1.1\r\nHost:"  # a request's head that does not end
 BARS = "/api/bars?feed={}&symbol=BTCUSDT&timeframe=1m"
 
 
@@ -501,17 +503,88 @@ class TestClientsThatHoldOn:
             assert page.get("/livez").status == 200
             until(lambda: not connections)
 
-    def test_connections_are_limited(
-        self, feed_name: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    @pytest.fixture
+    def narrow(
+        self, feed_name: str, ring: RingWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Served]:
+        """Return a page that has room for 4 connections."""
+        monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+        monkeypatch.setattr(server, "REQUEST_SECONDS", 600.0)
         with serving([feed_name]) as served:
-            idle = [served.connect() for _ in range(3)]
-            connections = served.server.server_state.connections
-            until(lambda: len(connections) == 3)
-            with suppress(ConnectionResetError), served.connect() as one_more:
-                assert one_more.recv(1) == b""
-            for client in idle:
-                client.close()
-            until(lambda: not connections)
-            assert served.get("/livez").status == 200
+            yield served
+
+    @staticmethod
+    def hold(
+        page: Served, count: int, source: str = "", head: bytes = HALF
+    ) -> list[socket.socket]:
+        """Return connections of a client that are held, the oldest first."""
+        held = []
+        for _ in range(count):
+            held.append(page.connect(source))
+            held[-1].sendall(head)
+            place = held[-1].getsockname()
+            until(lambda place=place: place in places(page), what="a connection")
+        return held
+
+    @staticmethod
+    def is_open(client: socket.socket) -> bool:
+        """Return True if the server has not cut a connection off."""
+        client.settimeout(0)
+        try:
+            return client.recv(1) != b""
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:
+            return False
+
+    def test_slow_clients_keep_nobody_out(self, narrow: Served) -> None:
+        held = self.hold(narrow, 4)
+        assert narrow.get("/livez", source="127.0.0.2").status == 200
+        until(lambda: not self.is_open(held[0]), what="the end of the oldest one")
+        assert [self.is_open(client) for client in held[1:]] == [True] * 3
+        # They are more than there is room for, and from the same address.
+        held += self.hold(narrow, 12)
+        assert narrow.get("/livez").status == 200
+        close_all(held)
+
+    def test_the_client_that_holds_most_gives_way(self, narrow: Served) -> None:
+        """Though another one has waited longer."""
+        (first,) = self.hold(narrow, 1, "127.0.0.2")
+        held = self.hold(narrow, 10)
+        until(lambda: [self.is_open(client) for client in held].count(True) == 3)
+        assert self.is_open(first)
+        close_all([first, *held])
+
+    def test_an_open_page_stays(self, narrow: Served) -> None:
+        with narrow.events() as events:
+            assert events.next() is not None
+            held = self.hold(narrow, 20)
+            assert events.next() is not None
+            close_all(held)
+
+    def test_clients_that_read_no_answer_keep_nobody_out(self, narrow: Served) -> None:
+        request = b"GET /static/charts.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        held = self.hold(narrow, 4, head=request * 200)
+        connections = narrow.server.server_state.connections
+        until(lambda: all(one.waiting_since is not None for one in connections))
+        assert narrow.get("/livez", source="127.0.0.2").status == 200
+        close_all(held)
+
+    def test_room_that_is_left_is_free_again(self, narrow: Served) -> None:
+        held = self.hold(narrow, 4)
+        close_all(held)
+        until(lambda: not narrow.server.server_state.connections)
+        held = self.hold(narrow, 4)
+        assert [self.is_open(client) for client in held] == [True] * 4
+        close_all(held)
+
+
+def places(page: Served) -> set[tuple[str, int]]:
+    """Return the addresses of all clients that are connected."""
+    connections = set(page.server.server_state.connections)
+    return {one.client for one in connections}
+
+
+def close_all(clients: list[socket.socket]) -> None:
+    for client in clients:
+        client.close()
