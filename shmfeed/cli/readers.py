@@ -16,10 +16,11 @@ from shmfeed.segment.mapping import place
 from shmfeed.text import counted, printable
 
 _DESCRIPTION = """\
-List the processes that read a feed: pid, the version of shmfeed that each has, since
-when, and the command. They are found in /proc, among the processes of this user; the
-feed and its readers are left alone. Processes in other PID namespaces (containers that
-share this /dev/shm) are not seen.
+List the processes that read a feed: pid, user, the version of shmfeed that each has,
+since when, and the command. They are found in /proc; the feed and its readers are left
+alone. Of other users' processes, which may read the feed of a group, the host shows
+root what they have mapped; where it does not, they are counted. Processes in other PID
+namespaces (containers that share this /dev/shm) are not seen.
 """
 
 _EPILOG = """\
@@ -28,8 +29,8 @@ examples:
   shmfeed readers --feed spot --json | jq '.readers[].pid'
 """
 
-_HEADER = ("PID", "VERSION", "SINCE", "FOR", "COMMAND")
-_RIGHT = (0, 3)
+_HEADER = ("PID", "USER", "VERSION", "SINCE", "FOR", "COMMAND")
+_RIGHT = (0, 4)
 _EARLIER = " (an earlier segment of the feed; it has not read since)"
 
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             "feed": where.name,
             "readers": readers,
             "unreadable": found.unreadable,
+            "of_others": found.of_others,
         }
         print_output(json.dumps(document, indent=2))
     else:
@@ -62,6 +64,12 @@ def format_readers(feed: str, found: FeedReaders) -> str:
     if found.unreadable:
         skipped = counted(found.unreadable, "process", "processes")
         lines.append(f"{skipped} of this user could not be looked into")
+    if found.of_others:
+        hidden = counted(found.of_others, "process", "processes")
+        lines.append(
+            f"{hidden} of other users may read the feed and could not be looked into;"
+            " root can"
+        )
     if found.readers:
         lines += ["", *format_table([_HEADER, *map(_cells, found.readers)], _RIGHT)]
     return "\n".join(lines)
@@ -74,6 +82,7 @@ def _cells(reader: FeedReader) -> tuple[str, ...]:
         seconds = max(0.0, time.time() - reader.since / 1000)
     return (
         str(reader.pid),
+        reader.user,
         reader.version or "unknown",
         since,
         format_duration(seconds),

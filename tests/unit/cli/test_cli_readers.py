@@ -1,23 +1,37 @@
 """`shmfeed readers`: which processes read a feed, found from outside."""
 
+import ctypes
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.users import (
+    FEEDER,
+    GROUP,
+    OTHER_GROUP,
+    READER,
+    STRANGER,
+    as_user,
+    load_modules,
+    result_as,
+)
 from support.waiting import until
 
 import shmfeed
+from shmfeed.accounts import user_name
 from shmfeed.cli.main import main
+from shmfeed.cli.readers import format_readers
 from shmfeed.observe.readers import find_readers
 from shmfeed.segment.mapping import place
 from shmfeed.segment.processes import mapped_files
 from shmfeed.segment.reader_mark import find_reader_marks, make_reader_mark
 from shmfeed.writer import create
 
-pytest_plugins = ["support.command_process"]
+pytest_plugins = ["support.command_process", "support.users_fixture"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 READ = """
@@ -165,7 +179,7 @@ def test_a_version_without_marks_is_unknown(
     (row,) = readers()["readers"]
     assert (row["version"], row["since"]) == (None, None)
     main(["readers", "--feed", feed_name])
-    assert re.search(r"\d+  unknown  -  +-  ", capsys.readouterr().out)
+    assert re.search(r"\d+  \S+  unknown  -  +-  ", capsys.readouterr().out)
 
 
 def test_the_table(reader, cli_writer, feed_name, capsys) -> None:
@@ -176,8 +190,9 @@ def test_the_table(reader, cli_writer, feed_name, capsys) -> None:
         f"feed {feed_name}: 1 reader; processes in other PID namespaces are not seen"
     )
     header, row = lines[-2:]
-    assert header.split() == ["PID", "VERSION", "SINCE", "FOR", "COMMAND"]
-    assert re.match(rf" *{process.pid}  \S+  \d{{4}}-\S+Z  +\d\.\d s  \S", row)
+    me = user_name(os.geteuid())
+    assert header.split() == ["PID", "USER", "VERSION", "SINCE", "FOR", "COMMAND"]
+    assert re.match(rf" *{process.pid}  {me}  \S+  \d{{4}}-\S+Z  +\d\.\d s  \S", row)
 
 
 def test_no_feed_is_exit_2(feed_name, capsys) -> None:
@@ -189,6 +204,7 @@ def test_a_process_that_may_not_be_read_is_counted(
     cli_writer, feed_name, tmp_path, monkeypatch, capsys
 ) -> None:
     (tmp_path / "7").mkdir()
+    (tmp_path / "7/status").write_text(f"Uid:\t0\t{os.geteuid()}\t0\t0\nGid:\t0\t0\n")
 
     def refuse(directory):
         raise PermissionError
@@ -243,3 +259,76 @@ def test_the_feed_of_another_user(cli_writer, feed_name, capsys, monkeypatch) ->
     monkeypatch.setenv("SHMFEED_OWNER", str(other))
     assert main(arguments) == 2
     assert main([*arguments, "--owner", str(os.geteuid())]) == 0
+
+
+def make_visible() -> None:
+    """Let processes of the same user look into this one; a change of user ends that."""
+    pr_set_dumpable = 4
+    assert ctypes.CDLL(None).prctl(pr_set_dumpable, 1, 0, 0, 0) == 0
+
+
+@pytest.mark.usefixtures("other_users")
+class TestTheFeedOfAGroup:
+    """The feeder, a reader of the group and a stranger are three users."""
+
+    @pytest.fixture
+    def pids(self, feed_name) -> Iterator[dict[int, int]]:
+        """Start the three, and return the pid of each."""
+        load_modules()  # once, not in each child
+        ready, begun = os.pipe()
+        held, end = os.pipe()
+
+        def serve() -> None:
+            os.close(end)
+            with shmfeed.create(feed_name, 100, 16, 4, group=str(GROUP)) as writer:
+                writer.add_stream("BTCUSDT", "1m")
+                os.write(begun, b"f")
+                os.read(held, 1)
+
+        def read(is_attached: bool) -> None:
+            os.close(end)
+            make_visible()
+            feed = shmfeed.attach(feed_name, owner=FEEDER) if is_attached else None
+            os.write(begun, b"r")
+            os.read(held, 1)
+            del feed
+
+        with as_user(FEEDER, [GROUP], serve) as feeder:
+            assert os.read(ready, 1) == b"f"
+            with (
+                as_user(READER, [GROUP], read, True) as reader,
+                as_user(STRANGER, [OTHER_GROUP], read, False) as other,
+            ):
+                assert os.read(ready, 1) + os.read(ready, 1) == b"rr"
+                yield {FEEDER: feeder.pid, READER: reader.pid, STRANGER: other.pid}
+                os.close(end)
+        for fd in (ready, begun, held):
+            os.close(fd)
+
+    def test_root_sees_the_readers_of_all_users(self, pids, feed_name) -> None:
+        found = find_readers(place(feed_name, FEEDER))
+        (reader,) = found.readers
+        assert (reader.pid, reader.user) == (pids[READER], str(READER))
+        assert reader.version == shmfeed.__version__
+        assert found.of_others == 0
+
+    def test_a_member_of_the_group_is_told_what_it_cannot_see(
+        self, pids, feed_name
+    ) -> None:
+        """Not that of the feeder, nor that of the stranger, who may not read."""
+
+        def look() -> list[object]:
+            found = find_readers(place(feed_name, FEEDER))
+            return [[one.pid for one in found.readers], found.of_others]
+
+        assert result_as(READER, [GROUP], look) == [[pids[READER]], 0]
+        # As another member: the reader's process is one that it may not look into.
+        assert result_as(STRANGER, [GROUP], look) == [[], 1]
+
+    def test_it_is_said(self, pids, feed_name) -> None:
+        def look() -> str:
+            return format_readers(feed_name, find_readers(place(feed_name, FEEDER)))
+
+        lines = result_as(STRANGER, [GROUP], look).splitlines()
+        said = "1 process of other users may read the feed and could not be looked into"
+        assert lines[1:] == [f"{said}; root can"]
