@@ -20,7 +20,7 @@ SPARED_SECONDS = 600.0  # since the last beat of a feeder
 
 _DESCRIPTION = """\
 Remove from /dev/shm the files of this user's feeds that no feeder holds: segments of
-feeders that ended or were killed, with their bars; unfinished segments; control
+feeders that ended or were killed, with their bars; unfinished segments;
 sockets. The files of a running feeder stay, and those of a feeder whose last beat is
 less than 10 minutes old, unless --force is given; so does any file that no feeder made.
 Each is listed with the reason. Lock files stay, as they keep two feeders from one feed,

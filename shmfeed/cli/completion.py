@@ -11,6 +11,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import NamedTuple
 
+from shmfeed.accounts import chosen_owner, user_name
 from shmfeed.cli.output import print_output
 from shmfeed.errors import ShmfeedError
 
@@ -176,7 +177,9 @@ def _values_of(action: argparse.Action, line: _Line) -> Iterable[str]:
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
     if action.dest in _FEED_OPTIONS:
-        return _feeds()
+        return _feeds(line)
+    if action.dest == "owner":
+        return _owners()
     if action.dest == "symbol" or action.dest in _SYMBOL_OPTIONS:
         return (symbol for symbol, _ in _streams(line))
     if action.dest == "timeframe":
@@ -185,11 +188,24 @@ def _values_of(action: argparse.Action, line: _Line) -> Iterable[str]:
     return []
 
 
-def _feeds() -> list[str]:
+def _owner_of(line: _Line) -> int | None:
+    return chosen_owner(line.values.get("owner", [None])[-1])
+
+
+def _feeds(line: _Line) -> list[str]:
     from shmfeed.segment.inventory import feeds_with_segment  # noqa: PLC0415 # mmap
 
     with suppress(ShmfeedError):
-        return feeds_with_segment()
+        return feeds_with_segment(_owner_of(line))
+    return []
+
+
+def _owners() -> list[str]:
+    """Return the other users who have feeds on this host."""
+    from shmfeed.segment.inventory import feeds_of_others  # noqa: PLC0415 # mmap
+
+    with suppress(ShmfeedError):
+        return [user_name(user) for user in feeds_of_others()]
     return []
 
 
@@ -199,7 +215,7 @@ def _streams(line: _Line) -> list[tuple[str, str]]:
 
     given = line.values.get("feed", [None])
     name = chosen_feed(argparse.Namespace(feed=given[-1]))
-    with suppress(ShmfeedError), attach(name) as feed:
+    with suppress(ShmfeedError), attach(name, owner=_owner_of(line)) as feed:
         return [(symbol, timeframe) for symbol, timeframe in feed.streams()]
     return []
 

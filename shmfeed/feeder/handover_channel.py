@@ -29,7 +29,7 @@ from shmfeed.control.peer import peer_uid
 from shmfeed.errors import BadArgumentError
 from shmfeed.feeder.ledger_events import CarriedLedger
 from shmfeed.segment.locking import FeedLocks, FileLock
-from shmfeed.segment.mapping import Place
+from shmfeed.segment.mapping import TAKEOVER_SUFFIX, Place
 
 OFFER_SECONDS = 10.0  # for the new feeder to take the feed and to serve
 CONNECT_SECONDS = 2.0
@@ -38,7 +38,6 @@ _NONCE = re.compile("[0-9a-f]{16}")
 _HEADER = struct.Struct("!Q")
 _MOST_BYTES = 1 << 28
 _CONFIRMED, _WITHDRAWN = b"c", b"w"
-SUFFIX = ".takeover"
 
 
 class CarriedStream(msgspec.Struct):
@@ -65,7 +64,7 @@ def socket_of(where: Place, nonce: str) -> Path:
     """
     if not _NONCE.fullmatch(nonce):
         raise BadArgumentError(f"nonce {nonce[:40]!r} of a takeover is not accepted")
-    return where.directory / f"{where.name}.{nonce}{SUFFIX}"
+    return where.directory / f"{where.name}.{nonce}{TAKEOVER_SUFFIX}"
 
 
 class Offer:

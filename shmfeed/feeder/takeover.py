@@ -32,13 +32,13 @@ from shmfeed.errors import (
 from shmfeed.feed import Feed
 from shmfeed.feeder.handover_channel import (
     CONNECT_SECONDS,
-    SUFFIX,
     Taken,
     receive,
     socket_of,
 )
 from shmfeed.feeder.journal import Journal
 from shmfeed.segment.identity import check_running
+from shmfeed.segment.inventory import takeover_sockets
 from shmfeed.segment.mapping import Place, place
 from shmfeed.settings.model import Settings
 from shmfeed.wire.boot_clock import boot_seconds
@@ -293,6 +293,6 @@ def ask_for_handover(where: Place) -> Taken:
 
 def _remove_leftovers(where: Place) -> None:
     """Remove the sockets of feeders that were killed as they took over."""
-    for path in where.directory.glob(f"{where.name}.*{SUFFIX}"):
+    for path in takeover_sockets(where):
         if not is_listening(path):
             path.unlink(missing_ok=True)

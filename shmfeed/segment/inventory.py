@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.segment.mapping import Place, place
+from shmfeed.segment.mapping import TAKEOVER_SUFFIX, Place, place
 
 _SOCKET, _LOCK = ".sock", ".lock"
 _REPLAY = re.compile(r"replay-\d+-\d+-[0-9a-f]{4}")
+_TAKEOVER = re.compile(rf"(.+)\.[0-9a-f]{{16}}{re.escape(TAKEOVER_SUFFIX)}")
 _ANY = "any"  # any feed name: only the common prefix and directory of its files count
 
 
@@ -39,6 +40,8 @@ def take_inventory(owner: int | None = None) -> Inventory:
             if entry.endswith(_SOCKET):
                 name = entry.removesuffix(_SOCKET)
                 found.setdefault(name, where.directory / entry)
+            elif match := _TAKEOVER.fullmatch(entry):
+                found.setdefault(match[1], where.directory / entry)
     feeds = [name for name in found if _is_feed_name(name)]
     return Inventory(sorted(feeds), sorted(found[n] for n in found.keys() - set(feeds)))
 
@@ -81,7 +84,15 @@ def is_replay(feed: str) -> bool:
 def has_files(where: Place) -> bool:
     """Return True if a feed has a file, other than its lock file."""
     paths = where.segment, where.successor, where.socket
-    return any(os.path.lexists(path) for path in paths)
+    return any(map(os.path.lexists, paths)) or bool(takeover_sockets(where))
+
+
+def takeover_sockets(where: Place) -> list[Path]:
+    """Return the sockets of feeders that take a feed over, or were killed doing so."""
+    if where.directory.is_symlink():
+        return []
+    found = map(_TAKEOVER.fullmatch, sorted(_files_in(where.directory)))
+    return [where.directory / one[0] for one in found if one and one[1] == where.name]
 
 
 def lock_files() -> list[Path]:

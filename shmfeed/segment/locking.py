@@ -9,11 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from shmfeed.errors import FeedBusyError, SegmentFormatError
+from shmfeed.errors import FeedBusyError, FeedNotFoundError, SegmentFormatError
 from shmfeed.forks import ForkRegistry
 from shmfeed.layout import H_RETIRED, H_WRITER_EPOCH, H_WRITER_PID, WORD
+from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.right import next_epoch
-from shmfeed.segment.mapping import Identity, Place, identity_of, read_word
+from shmfeed.memory.words import boot_ns
+from shmfeed.segment.mapping import (
+    Identity,
+    Place,
+    identity_of,
+    open_segment,
+    read_word,
+)
 
 with suppress(ImportError):  # check_platform refuses such a system
     import fcntl
@@ -207,6 +215,20 @@ def lock_segment(where: Place, path: Path) -> FileLock:
     if lock is None:
         raise feed_busy(where, _if_alive(_writer_pid(path)))
     return lock
+
+
+def may_be_locked_by_reader(where: Place, fd: int) -> bool:
+    """Return True if the lock of an open segment is not a writer's.
+
+    Call it with the feed's lock file held. A group that reads the segment can lock it:
+    flock needs no right to write. A writer without its lock file has its heartbeat.
+    """
+    if not os.fstat(fd).st_mode & stat.S_IRGRP:
+        return False
+    try:
+        return not is_alive(open_segment(where).words.ints, boot_ns())
+    except (FeedNotFoundError, SegmentFormatError):  # not ready, or damaged
+        return True
 
 
 def expel_writer(fd: int) -> None:

@@ -48,6 +48,7 @@ from shmfeed.segment import platform
 from shmfeed.validation import check_feed_name
 
 Identity = tuple[int, int]  # of a file: its device and inode
+TAKEOVER_SUFFIX = ".takeover"  # of the sockets by which a feeder takes a feed over
 
 
 class Place(NamedTuple):

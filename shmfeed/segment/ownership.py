@@ -42,10 +42,9 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.right import Right
 from shmfeed.memory.slots import Reserve, slots_taken
-from shmfeed.memory.words import boot_ns, fence
+from shmfeed.memory.words import fence
 from shmfeed.segment.allocation import (
     allocation_errors,
     reserve,
@@ -60,6 +59,7 @@ from shmfeed.segment.locking import (
     feed_busy,
     lock_segment,
     make_directory,
+    may_be_locked_by_reader,
     retire,
     show_directory_to,
     write_pid,
@@ -71,7 +71,6 @@ from shmfeed.segment.mapping import (
     identity_of,
     map_segment,
     open_checked,
-    open_segment,
     read_ready_word,
 )
 from shmfeed.segment.platform import check_platform
@@ -176,8 +175,7 @@ class SegmentOwner(Right):
         try:
             self._lock_present_segment()
         except FeedBusyError:
-            # A writer without its lock file still has its heartbeat.
-            if not os.fstat(fd).st_mode & 0o040 or _has_heartbeat(self.where):
+            if not may_be_locked_by_reader(self.where, fd):
                 raise
             log.warning("%s is locked by a reader; replacing it", self.where.segment)
             return False
@@ -388,13 +386,6 @@ def _own_group(group: str) -> int:
             " groups of a feeder must hold the one that reads"
         )
     return number
-
-
-def _has_heartbeat(where: Place) -> bool:
-    try:
-        return is_alive(open_segment(where).words.ints, boot_ns())
-    except (FeedNotFoundError, SegmentFormatError):  # not ready, or damaged
-        return False
 
 
 _owners: ForkRegistry[SegmentOwner] = ForkRegistry()

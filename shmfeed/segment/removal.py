@@ -23,14 +23,21 @@ from shmfeed.errors import (
 )
 from shmfeed.layout import AHEAD_NS, H_ALIVE, H_READY, H_STATE_SINCE, H_TICK, READY
 from shmfeed.memory.words import boot_ns
-from shmfeed.segment.inventory import has_files, lock_files, take_inventory
+from shmfeed.segment.inventory import (
+    has_files,
+    lock_files,
+    take_inventory,
+    takeover_sockets,
+)
 from shmfeed.segment.locking import (
     acquire_lock_file,
     lock_segment,
     make_directory,
+    may_be_locked_by_reader,
     retire,
 )
 from shmfeed.segment.mapping import (
+    TAKEOVER_SUFFIX,
     Place,
     identity_of,
     open_checked,
@@ -87,14 +94,13 @@ def remove_unheld(where: Place) -> bool:
 def leftovers(
     where: Place, remove: bool = False, spared_seconds: float = 0.0
 ) -> list[Leftover]:
-    """List a feed's segment, unfinished segment and control socket.
+    """List a feed's segment, unfinished segment, and sockets: control and takeover.
 
     With `remove`, remove those that no feeder owns. If a feeder owns any of them, all
     stay, and so do those of a feed whose feeder ended less than `spared_seconds` ago. A
     file that no feeder of this user can have created stays.
     """
-    names = where.segment, where.successor, where.socket
-    existing = [path for path in names if _size(path) is not None]
+    existing = [path for path in _paths(where) if _size(path) is not None]
     if not existing:
         return []
     with ExitStack() as locks:
@@ -115,6 +121,11 @@ def leftovers(
             return _all_stay(existing, FOREIGN, f"cannot be locked: {error}")
         except (SegmentError, OSError) as error:
             return _all_stay(existing, FAILED, f"cannot be locked: {error}")
+
+
+def _paths(where: Place) -> tuple[Path, ...]:
+    sockets = takeover_sockets(where)
+    return where.segment, where.successor, where.socket, *sockets
 
 
 def _size(path: Path) -> int | None:
@@ -183,7 +194,7 @@ def _seconds_since_end(where: Place) -> float:
 
 def _file_age(where: Place) -> float:
     ages = []
-    for path in (where.segment, where.successor, where.socket):
+    for path in _paths(where):
         with suppress(OSError):
             ages.append(_age(time.time() - path.lstat().st_mtime))
     return min(ages, default=math.inf)
@@ -197,7 +208,7 @@ def _age(seconds: float) -> float:
 def _why_it_stays(where: Place, path: Path, locks: ExitStack) -> tuple[str, str]:
     """Return state and reason. An UNHELD segment is locked until `locks` ends."""
     try:
-        if path == where.socket:
+        if path.suffix in (where.socket.suffix, TAKEOVER_SUFFIX):
             _check_socket(path)
         else:
             _lock(where._replace(segment=path), locks)
@@ -222,10 +233,15 @@ def _lock(where: Place, locks: ExitStack) -> None:
     locks.callback(os.close, fd)
     ready = read_ready_word(where, fd)
     # A feeder holds this lock too, even if its lock file was removed.
-    locked = lock_segment(where, where.segment)
-    locks.callback(locked.release)
-    if identity_of(os.fstat(fd)) != locked.identity:
-        raise FeedBusyError(f"{where.segment} was replaced just now")
+    try:
+        locked = lock_segment(where, where.segment)
+    except FeedBusyError:
+        if not may_be_locked_by_reader(where, fd):
+            raise
+    else:
+        locks.callback(locked.release)
+        if identity_of(os.fstat(fd)) != locked.identity:
+            raise FeedBusyError(f"{where.segment} was replaced just now")
     # A segment that was never ready has no readers, and may have no page to write.
     if ready:
         locks.callback(_retire_if_gone, fd)

@@ -15,9 +15,10 @@ from support.waiting import until
 
 from shmfeed.cli.main import main
 from shmfeed.errors import ShmfeedError
+from shmfeed.feeder.handover_channel import socket_of
 from shmfeed.layout import H_ALIVE, H_STATE_SINCE, H_TICK, WORD
 from shmfeed.memory.words import boot_ns
-from shmfeed.segment.inventory import Inventory
+from shmfeed.segment.inventory import Inventory, take_inventory
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import leftovers
 from shmfeed.writer import create
@@ -113,6 +114,82 @@ def test_a_foreign_file_stays_and_is_exit_1(clean, feed_name):
     assert code == 1
     assert "it cannot be opened as a segment: it is a symbolic link" in output
     assert place(feed_name).segment.is_symlink()
+
+
+class TestALockOfAReader:
+    """flock(2) needs no right to write: one who reads the feed of a group can lock it."""
+
+    @pytest.fixture
+    def segment(self, feed_name):
+        """Return an ended feed's segment that another open file has locked."""
+        create(feed_name, history=16, guard=16, max_streams=1).close()
+        path = place(feed_name).segment
+        with path.open("rb") as reader:
+            fcntl.flock(reader, fcntl.LOCK_EX)
+            yield path
+
+    def test_a_segment_of_a_group_is_removed(self, clean, segment):
+        segment.chmod(0o640)
+        assert clean("--dry-run")[0] == 0
+        assert segment.exists()
+        assert clean()[0] == 0
+        assert not segment.exists()
+
+    def test_that_of_a_live_writer_without_its_lock_file_stays(
+        self, clean, segment, feed_name
+    ):
+        segment.chmod(0o640)
+        beat_before(feed_name, 0)
+        assert clean()[0] == 1
+        assert segment.exists()
+
+    def test_one_that_no_group_reads_stays(self, clean, segment):
+        """A control: only a writer, or this user, can have locked it."""
+        assert clean()[0] == 1
+        assert segment.exists()
+
+
+class TestSocketsOfTakeovers:
+    @pytest.fixture
+    def left(self, feed_name):
+        """Return the socket of a feeder that was killed as it took the feed over."""
+        path = socket_of(place(feed_name), "0123456789abcdef")
+        path.parent.mkdir(0o700, exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+        yield path
+        path.unlink(missing_ok=True)
+
+    def test_one_alone_is_removed(self, clean, left):
+        assert clean("--dry-run") == (
+            0,
+            f"would remove {left} (0.00 MiB)\n1 would be removed, 0.00 MiB\n",
+        )
+        assert clean()[0] == 0
+        assert not left.exists()
+
+    def test_it_is_removed_with_the_feed_that_has_ended(
+        self, clean, left, cli_writer, feed_name
+    ):
+        assert clean()[0] == 1  # the feed is held, perhaps by the one that hands over
+        assert left.exists()
+        cli_writer.close()
+        other = left.with_name(left.name.replace(feed_name, f"{feed_name}x"))
+        other.touch(0o600)
+        assert clean()[0] == 0
+        assert not left.exists()
+        assert other.exists()  # of another feed
+        other.unlink()
+
+    def test_all_feeds_are_looked_at(self, left, feed_name):
+        assert feed_name in take_inventory().feeds
+
+    def test_what_is_no_socket_stays(self, clean, left):
+        left.unlink()
+        left.touch(0o600)
+        code, output = clean()
+        assert code == 1
+        assert "is not a socket of this user" in output
 
 
 MIN_REMOVED = 20  # proof that the cleaner ran between the feeders

@@ -90,6 +90,9 @@ def test_what_may_be_another_secret_is_not_repeated(words, capsys) -> None:
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
         (["statu"], "did you mean status?"),  # an abbreviation is a typing mistake
         (["STATUS"], "did you mean status?"),
+        (["config", "shw"], "; did you mean show?"),
+        (["wait", "--health", "liv"], "; did you mean live?"),
+        (["completion", "bsh"], "; did you mean bash?"),
         (["xyzzy"], f"; one of: {' '.join(COMMANDS)}"),
         (["--versoin"], "did you mean --version?"),
         (["--", "status"], "invalid choice"),
