@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from shmfeed.accounts import user_name
 from shmfeed.bar import check_timeframe
-from shmfeed.chosen_feed import chosen_feed
+from shmfeed.chosen_feed import chosen_feed, other_owner
 from shmfeed.control.lease_client import LeaseClaim, keeper
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError
@@ -58,7 +59,8 @@ def lease(
 
     Raises:
         BadArgumentError: A value is not accepted. The other errors come when the lease
-            is entered.
+            is entered; then also this one, if the process reads the feeds of another
+            user, by SHMFEED_OWNER or `wealthdata.use`: their feeders take no leases.
         FeedNotFoundError: No feeder came within `timeout`.
         WebSocketSubscriptionError: The venue refused one of the streams, in its own
             words, or did not acknowledge in time. The lease then holds none of them.
@@ -171,6 +173,7 @@ class Lease:
         if chosen is None:
             return None
         check_feeder_platform()
+        _check_owner()
         feed = chosen if self.feed is None else self.feed
         fields: dict[str, object] = {
             "manager": uuid.uuid4().hex,
@@ -182,6 +185,17 @@ class Lease:
         held = _Held(self, claim)
         keeper.add(claim)
         return held
+
+
+def _check_owner() -> None:
+    """Raise BadArgumentError if this process reads the feeds of another user."""
+    owner = other_owner()
+    if owner is not None:
+        raise BadArgumentError(
+            f"this process reads the feeds of user {user_name(owner)}, whose feeders"
+            " take leases of that user alone; unset SHMFEED_OWNER and use(owner=) to"
+            " lease from a feed of this user"
+        )
 
 
 class _Held:

@@ -227,7 +227,11 @@ def _feed_of_leases() -> str | None:
     return None if stand_ins() is not None else current_choices().feed
 
 
-use_chooser(_feed_of_leases)
+def _owner_of_feeds() -> int | None:
+    return current_choices().owner
+
+
+use_chooser(_feed_of_leases, _owner_of_feeds)
 
 
 def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Unpack, cast
 
+from shmfeed.accounts import user_name
+from shmfeed.chosen_feed import other_owner
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
 from shmfeed.control.platform import check_feeder_platform
@@ -188,6 +190,7 @@ class WebSocketManager:
         wait = check_flag("wait", wait)
         replace = check_flag("replace", replace)
         check_feeder_platform()
+        _warn_of_owner()
         with self._lock:
             settings = self._settings = self._settings or self._load({})
             if not settings.streams and not settings.follows_relay:
@@ -442,6 +445,19 @@ def _in_venue_spelling(settings: Settings) -> Settings:
     if not streams or symbols == settings.symbols:
         return settings
     return settings.with_subscription(symbols)
+
+
+def _warn_of_owner() -> None:
+    """Log a warning if this process reads the feeds of another user."""
+    with suppress(BadArgumentError):  # each read raises it
+        owner = other_owner()
+        if owner is not None:
+            log.warning(
+                "this process reads the feeds of user %s (SHMFEED_OWNER), and its"
+                " manager runs feeds of user %s",
+                user_name(owner),
+                user_name(os.geteuid()),
+            )
 
 
 _all: ForkRegistry[WebSocketManager] = ForkRegistry()

@@ -117,7 +117,7 @@ def test_a_foreign_file_stays_and_is_exit_1(clean, feed_name):
 
 
 class TestALockOfAReader:
-    """flock(2) needs no right to write: one who reads the feed of a group can lock it."""
+    """flock(2) needs no right to write: a reader of a group's feed can lock it."""
 
     @pytest.fixture
     def segment(self, feed_name):

@@ -1,4 +1,4 @@
-"""`shmfeed completion`: the words that fit, and the scripts in the shells themselves."""
+"""`shmfeed completion`: the words that fit, and the scripts in real shells."""
 
 import os
 import shutil

@@ -128,6 +128,19 @@ def test_a_timeout_is_a_number_of_seconds(timeout):
         manager.update_subscription(symbols=["B"], timeout=timeout)
 
 
+def test_a_process_that_reads_another_users_feeds_is_warned(fresh, monkeypatch, caplog):
+    other = os.geteuid() + 12_345
+    for name in ("SYMBOLS", "RESOLUTIONS"):
+        monkeypatch.delenv(f"WEBSOCKET_{name}", raising=False)
+    for owner, warned in ((other, 1), (os.geteuid(), 1), ("", 1), ("no such one", 1)):
+        monkeypatch.setenv("SHMFEED_OWNER", str(owner))
+        with pytest.raises(BadArgumentError, match="no streams to subscribe"):
+            WebSocketManager("x").start()
+        said = [line for line in caplog.messages if "reads the feeds of user" in line]
+        assert len(said) == warned
+    assert f"of user {other} (SHMFEED_OWNER), and its manager runs" in said[0]
+
+
 def test_bad_calls_are_refused_without_a_feeder(fresh, monkeypatch):
     manager = WebSocketManager("x")
     with pytest.raises(BadArgumentError, match="callback"):

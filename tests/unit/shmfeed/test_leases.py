@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ SOON = {"lease_linger": 0.1}
 @pytest.fixture
 def no_settings(monkeypatch):
     monkeypatch.delenv("SHMFEED_FEED", raising=False)
+    monkeypatch.delenv("SHMFEED_OWNER", raising=False)
     choices.forget_choices()
     yield
     choices.forget_choices()
@@ -257,6 +259,24 @@ def test_a_process_that_reads_no_feed_holds_nothing(feed, monkeypatch, how):
     with shmfeed.lease("NOSUCH", "1m", feed) as held:
         assert not held.is_held
         assert wants(feed) == []
+
+
+@pytest.mark.parametrize("how", ["the environment", "use"])
+def test_a_process_that_reads_another_users_feeds_is_refused(feed, monkeypatch, how):
+    """A lease would concern a feed of this user, which the process does not read."""
+    other = os.geteuid() + 12_345
+    if how == "use":
+        wealthdata.use(owner=other)
+    else:
+        monkeypatch.setenv("SHMFEED_OWNER", str(other))
+    with pytest.raises(BadArgumentError, match=f"the feeds of user {other}, whose"):
+        with shmfeed.lease("ETHUSDT", "1m", feed):
+            pass
+    assert wants(feed) == []
+    monkeypatch.setenv("SHMFEED_OWNER", str(os.geteuid()))
+    wealthdata.use(owner=os.geteuid())
+    with shmfeed.lease("ETHUSDT", "1m", feed):
+        assert ("ETHUSDT", "1m") in streams(feed)
 
 
 def test_a_forked_child_holds_nothing(feed):
