@@ -7,7 +7,6 @@
 Readers see the feeder's state, counters and last error in the segment.
 """
 
-import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -46,7 +45,6 @@ from shmfeed.feeder.taking import in_venue_spelling, reserve_capacity, take_feed
 from shmfeed.segment.locking import FeedLocks
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
-from shmfeed.text import counted
 from shmfeed.validation import check_case
 from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.dial_budget import DialBudget
@@ -67,8 +65,6 @@ from shmfeed.wire.events import (
     VenueTime,
 )
 from shmfeed.wire.interface import Batches, FeedSession
-
-log = logging.getLogger(__name__)
 
 STALL_SECONDS = 1.0  # between two turns of the main loop: it was stopped, or starved
 RUN = "run"  # the manager's name of a feeder that runs in the foreground
@@ -224,12 +220,7 @@ class Feeder:
             WebSocketConnectionError: The feeder runs in the foreground and, as the
                 setting `give_up` says, has ended its attempts to connect.
         """
-        log.info(
-            "feed %s: the feeder starts, pid %d, %s",
-            self._settings.feed,
-            os.getpid(),
-            counted(len(self._session.acknowledged), "stream"),
-        )
+        self._journal.started(len(self._session.acknowledged))
         try:
             socket = place(self._settings.feed).socket
             with closing(self._batches), self._events, self._publisher:
@@ -259,8 +250,7 @@ class Feeder:
             ShmfeedError: There is no connection, or the feed cannot be taken; the
                 other feeder goes on.
         """
-        parts = self._session, self._batches, self._journal
-        follower = beside(self._settings, *parts)
+        follower = beside(self._settings, self._session, self._batches, self._journal)
         take = self._take_feed, self._catch_up
         try:
             self._taken = handover.take_place(follower, self._requests.wake, *take)
@@ -345,16 +335,13 @@ class Feeder:
         turned = boot_seconds()
         for batch in self._batches:
             now = boot_seconds()
-            if now - turned > STALL_SECONDS:
-                self._intake.stalled()
+            self._note_stall(now - turned)
             self._take(batch)
             taken = boot_seconds()
-            if taken - now > STALL_SECONDS:
-                self._intake.stalled()
+            self._note_stall(taken - now)
             self._intake.tick(taken)
             self._latency.tick(taken)
-            errors = self._intake.last_error, self._store.last_error
-            new = self._status.tell_new(*errors)
+            new = self._status.tell_new(self._intake.last_error, self._store.last_error)
             self._events.tell_all(new, self._intake.clock_error)
             self._attend_history(taken)
             if self._mute.is_due(now):
@@ -372,6 +359,11 @@ class Feeder:
             if self._handover is not None:
                 return
             turned = boot_seconds()
+
+    def _note_stall(self, seconds: float) -> None:
+        if seconds > STALL_SECONDS:
+            self._intake.stalled()
+            self._journal.stalled(seconds)
 
     def _end_requests(self) -> None:
         self._intake.missing.log(math.inf)
@@ -393,8 +385,13 @@ class Feeder:
                 self._intake.take(event.events, event.connection, event.line)
                 self._latency.observe(event.events, event.read_at)
             else:
+                # A reload that is refused says so itself.
+                is_told = isinstance(event, ChangeRefused) and self._queue.is_asking(
+                    RUN
+                )
                 self._take_status(event)
-                self._journal.take(event)
+                if not is_told:
+                    self._journal.take(event)
         if self._journal.is_pending:
             self._journal.flush()
 

@@ -7,6 +7,7 @@ one line each few seconds, which tells how many were left out.
 """
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 BURST = 20  # lines of one kind that are logged however fast they come
 LINE_EVERY = 5.0  # s, of one kind after its burst
+TOLD_STALL = 3.0  # s; a busy host may hold a process up for less
 _NAMED_STREAMS = 8
 _INFO, _WARNING = logging.INFO, logging.WARNING
 ERROR = "error"  # the kind of a failure that changes the state to error
@@ -96,6 +98,13 @@ class Journal:
         self._streams = 0  # of the feed, once they are acknowledged
         self._limits: dict[str, LineLimit] = {}
 
+    def started(self, streams: int) -> None:
+        """Log the start of this process as the feeder."""
+        count = counted(streams, "stream")
+        log.info(
+            "feed %s: the feeder starts, pid %d, %s", self._feed, os.getpid(), count
+        )
+
     def take(self, event: SessionEvent) -> None:
         """Log an event of the session. A failure waits for what follows it."""
         match event:
@@ -137,6 +146,15 @@ class Journal:
     def refused(self, streams: Streams, message: str, fails: bool = False) -> None:
         """Log streams that the venue refused. With `fails` they end each connection."""
         self._say("refused", _WARNING, describe_refused(streams, message, fails))
+
+    def stalled(self, seconds: float) -> None:
+        """Log that the feeder stood still, once it goes on."""
+        if seconds >= TOLD_STALL:
+            text = (
+                f"the feeder stood still for {seconds:.1f} s: it was stopped, or this"
+                " host was suspended or overloaded"
+            )
+            self._say("stalled", _WARNING, text)
 
     def flush(self) -> None:
         """Log the failures of this batch. Call it after each batch."""

@@ -1,5 +1,7 @@
 """Missing bars: one line of the log for all streams of an outage.
 
+The line has what is new; the status says how many are missing in all.
+
 A throttled warning would name the first stream and leave out the others.
 """
 
@@ -24,7 +26,6 @@ class MissingBars:
     """
 
     def __init__(self) -> None:
-        self._count = 0
         self._pending: Counter[StreamKey] = Counter()
         self._due = 0.0  # of what is pending
         self._next = 0.0
@@ -34,7 +35,6 @@ class MissingBars:
         if not self._pending:
             self._due = max(now + GATHER_SECONDS, self._next)
         self._pending[key] += missing
-        self._count += missing
 
     def log(self, now: float) -> None:
         """Log what is pending, if it is time to."""
@@ -50,6 +50,4 @@ class MissingBars:
         others = len(self._pending) - len(named)
         more = f", and of {counted(others, 'more stream')}" if others else ""
         self._pending.clear()
-        log.warning(
-            "bars are missing (%d so far): %s%s", self._count, ", ".join(named), more
-        )
+        log.warning("bars are missing: %s%s", ", ".join(named), more)

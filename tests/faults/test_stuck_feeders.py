@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,12 +61,15 @@ def test_a_stopped_feeder_lives_until_the_timeout(feed_name, venue):
         assert pid_of(manager) == first
 
 
-def test_an_adopted_feeder_that_is_stuck_is_only_told(feed_name, venue, child, caplog):
+def test_an_adopted_feeder_that_is_stuck_is_only_told(
+    feed_name, venue, child, caplog, tmp_path
+):
+    """It says that it stood still once it goes on."""
     code = "import sys; from shmfeed.cli.main import main; sys.exit(main(sys.argv[1:]))"
     options = {"feed": feed_name, "endpoint": venue.url, "symbols": "BTCUSDT"}
-    options |= {"resolutions": "1m", "history": 100}
+    options |= {"resolutions": "1m", "history": 100, "log-file": tmp_path / "log"}
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
-    process = child(code, "run", *given, stderr=subprocess.DEVNULL)
+    process = child(code, "run", *map(str, given), stderr=subprocess.DEVNULL)
     venue.wait_subscribed()
     with managing(feed_name, venue, stuck_timeout=0.1) as manager:
         manager.start(timeout=20)
@@ -82,6 +86,8 @@ def test_an_adopted_feeder_that_is_stuck_is_only_told(feed_name, venue, child, c
         assert pid_of(manager) == process.pid
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
+    log = (tmp_path / "log").read_text()
+    assert re.search(rf"feed {feed_name}: the feeder stood still for \d+\.\d s", log)
     assert caplog.text.count("leaves it alone") == 1
 
 

@@ -105,6 +105,16 @@ def test_a_wrong_file_is_exit_1_and_changes_nothing(
     assert [one["csrf_token"] for one in venue.subscriptions] == [TOKEN]
 
 
+def test_symbols_that_the_venue_refuses_are_one_line(running, feed_name) -> None:
+    running.write(symbols=["BTCUSDT", "NOSUCH"], csrf_token=NEW)
+    assert main(["reload", "--feed", feed_name]) == 1
+    running.write(symbols=["BTCUSDT"])
+    assert main(["reload", "--feed", feed_name]) == 0
+    lines = running.log.read_text().splitlines()
+    (line,) = [one for one in lines if "NOSUCH" in one]
+    assert "the settings were not reloaded, the old ones stay: " in line
+
+
 def test_a_file_that_is_gone(running, feed_name, capsys) -> None:
     running.path.unlink()
     assert main(["reload", "--feed", feed_name]) == 1

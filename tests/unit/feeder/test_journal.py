@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from shmfeed.codecs.interface import Heartbeat
-from shmfeed.feeder.journal import BURST, LINE_EVERY, Journal, LineLimit
+from shmfeed.feeder.journal import BURST, LINE_EVERY, TOLD_STALL, Journal, LineLimit
 from shmfeed.feeder.logs import FACTS
 from shmfeed.wire.events import (
     ChangeRefused,
@@ -212,3 +212,14 @@ def test_the_lines_that_are_left_out_are_counted() -> None:
     assert [limit.admit(9.0) for _ in range(BURST + 3)] == [0] * BURST + [None] * 3
     assert limit.admit(9.0 + LINE_EVERY) == 3
     assert limit.admit(9.0 + LINE_EVERY) is None
+
+
+def test_a_feeder_that_stood_still_says_so_once_it_goes_on(caplog, clock) -> None:
+    journal = Journal("spot", clock=clock)
+    journal.stalled(TOLD_STALL - 0.1)  # a busy host
+    assert caplog.messages == []
+    journal.stalled(12.04)
+    (line,) = caplog.messages
+    assert line.startswith(
+        "feed spot: the feeder stood still for 12.0 s: it was stopped"
+    )
