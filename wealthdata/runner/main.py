@@ -76,6 +76,8 @@ def _run(
     if stop is None and not loop.steps and any(not s.has_ended for s in strategies):
         _refuse_no_step(options)
     if any(strategy.failures for strategy in strategies):
+        if record is not None and not loop.steps:
+            record.abandon()
         return exit_codes.FAILED
     return 0 if stop is None else _stopped(stop, options)
 

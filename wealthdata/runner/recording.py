@@ -11,8 +11,8 @@ have yet, or had with other values. `without` has the open times between `first`
 a reader of the file knows each window as it was read.
 
 An earlier recording of that name stays as it is until the run has its first decision,
-its first close time or its end. A run that fails before (a misspelt symbol) replaces
-nothing.
+its first close time or its end. A run that fails before (a misspelt symbol, an error in
+`initialize`) replaces nothing.
 
 Each line is written by one call without a buffer, so a process that is killed leaves
 whole lines but for the last one. The file is flushed to the disk when it is closed.
@@ -98,8 +98,8 @@ class Recording:
 
     def __exit__(self, kind: object, *exc: object) -> None:
         set_recorder(None)
-        if kind is not None and self._header is not None:
-            self._discard()
+        if kind is not None:
+            self.abandon()
         self.close()
 
     def handled(self, close_time: int) -> None:
@@ -128,6 +128,11 @@ class Recording:
             receipts = [self._receipt(receipt) for receipt in decision.receipts]
             self._write(line | {"receipts": receipts})
             self._decisions += 1
+
+    def abandon(self) -> None:
+        """Leave an earlier recording as it was, if this one has no line yet."""
+        if self._header is not None:
+            self._discard()
 
     def close(self) -> None:
         """Write the last line and close the file. Later calls do nothing."""

@@ -2,7 +2,9 @@
 
 A signal that comes while a handler runs waits until the handler returns, so that no
 strategy stops halfway; a second one ends the handler at once. While a strategy's file
-is loaded, or the run waits for bars, a signal ends that at once.
+is loaded, or the run waits for bars, a signal ends that at once. A signal ends code by
+an exception, which a bare `except` may swallow: where the same code still runs at the
+next signal, that one kills the process.
 
 The alarm rings every few seconds. If the handler that ran at the last ring still runs,
 the user is told once which one, of which bar, and at which line of the strategy it
@@ -58,6 +60,7 @@ class Watch:
         self._files: set[str] = set()  # of the strategies
         self._seen: object = None  # the call at the last ring
         self._told: object = None  # the call that was reported
+        self._ended: object = None  # the call that a signal has ended, if it let it
         self._earlier: dict[int, Any] = {}
         self._timer = 0.0, 0.0  # of the program around the run
 
@@ -98,7 +101,10 @@ class Watch:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.call is None or self.asked is not None:
-            self.asked = number
+            code = self.loading if self.call is None else self.call
+            if code is not None and code is self._ended:
+                self._kill(number, code)
+            self.asked, self._ended = number, code
             raise StoppedError(number)
         self.asked = number
         name = signal.Signals(number).name
@@ -106,6 +112,15 @@ class Watch:
             f"{name}: the run ends once {self._describe(self.call)} has returned; a"
             " second signal ends it at once"
         )
+
+    def _kill(self, number: int, code: object) -> None:
+        name = signal.Signals(number).name
+        self._inform(
+            f"{name}: {self._describe(code)} has caught the end of the run, as a bare"
+            " except does; the process is killed"
+        )
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     def _on_ring(self, _number: int, frame: FrameType | None) -> None:
         call = self.loading if self.call is None else self.call

@@ -5,6 +5,7 @@ from support.runs import Runs, minutes
 
 pytest_plugins = ["support.runs_fixture"]
 
+FAILING = "def initialize(context): raise ValueError\n"
 HANDLER = "def handle_bar(context, bar): decide(bar.close)\n"
 RUN = "--symbols AAA --frequency 1m"
 REFUSED = [
@@ -127,6 +128,11 @@ def test_a_run_that_cannot_begin_leaves_an_earlier_recording(runs: Runs) -> None
     runs.backtest("raise ValueError\n", *options)
     runs.backtest("x = 1\n", *options)
     runs.backtest(HANDLER, *options, symbols="BBB")
+    assert runs.backtest(f"{FAILING}{HANDLER}", *options).code == 1
+    assert runs.backtest(f"{FAILING}{HANDLER}", *options, "--keep-going").code == 1
     assert recording.read_text() == earlier
     runs.backtest(HANDLER, *options, bars=minutes(2))  # control
     assert len(recording.read_text().splitlines()) == 4
+    decided = "def initialize(context):\n    decide('begin')\n    raise ValueError\n"
+    assert runs.backtest(decided + HANDLER, *options).code == 1
+    assert len(recording.read_text().splitlines()) == 3  # it has a decision

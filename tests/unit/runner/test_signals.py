@@ -122,6 +122,59 @@ def test_a_second_signal_ends_the_handler_at_once(waiting: Process) -> None:
     assert "Traceback" not in errors
 
 
+CATCHING = """
+    import sys
+
+    def handle_bar(context, bar):
+        while True:
+            try:
+                print("handling", flush=True)
+                sys.stdin.readline()
+            except:
+                print("caught", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_handler_that_catches_everything_is_killed_by_a_third(
+    start: Start, number: signal.Signals
+) -> None:
+    one = start(CATCHING)
+    assert one.line() == "handling"
+    one.process.send_signal(number)
+    assert f"{number.name}: the run ends once" in one.error()
+    one.process.send_signal(number)
+    assert [one.line(), one.line()] == ["caught", "handling"]
+    one.process.send_signal(number)
+    code, output, errors = one.end()
+    assert (code, output) == (-number, [])
+    assert "handle_bar of waiting.py at AAA 1m" in errors
+    assert "has caught the end of the run, as a bare except does" in errors
+
+
+CATCHING_FILE = """
+    import sys
+
+    while True:
+        try:
+            print("loading", flush=True)
+            sys.stdin.readline()
+        except:
+            print("caught", flush=True)
+"""
+
+
+def test_a_file_that_catches_everything_is_killed_by_a_second(start: Start) -> None:
+    one = start(CATCHING_FILE)
+    assert one.line() == "loading"
+    one.process.send_signal(signal.SIGINT)
+    assert [one.line(), one.line()] == ["caught", "loading"]
+    one.process.send_signal(signal.SIGINT)
+    code, _, errors = one.end()
+    assert code == -signal.SIGINT
+    assert "the code of waiting.py outside of its functions has caught" in errors
+
+
 LOADING = """
     import sys
 
