@@ -53,16 +53,6 @@ def group_number(value: object) -> int:
     return _check_account("group", value, "group", _group_of)
 
 
-def user_name(user: int) -> str:
-    """Return the name of a user, or the number if this host has no name for it."""
-    import pwd  # noqa: PLC0415 # Windows has none
-
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
-
-
 def may_give_to(group: int) -> bool:
     """Return True if this process may give a file to a group."""
     return os.geteuid() == 0 or group in {os.getegid(), *os.getgroups()}
