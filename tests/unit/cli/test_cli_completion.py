@@ -206,7 +206,7 @@ class TestTheFeedsOfAnotherUser:
         assert words_for(line) == [other]
         assert words_for(f"{line}{other} ") == ["OTHER"]
         assert words_for(f"shmfeed tail --feed {other} ") == []  # of this user
-        assert words_for(f"shmfeed tail --owner nobody-knows --feed {other} ") == []
+        assert words_for(f"shmfeed tail --owner no-such-user --feed {other} ") == []
 
     def test_by_the_environment(self, other, monkeypatch) -> None:
         monkeypatch.setenv("SHMFEED_OWNER", str(FEEDER))
