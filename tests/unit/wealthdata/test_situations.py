@@ -121,6 +121,7 @@ def usual_facts(name: str) -> dict[str, Any]:
         "feed": name,
         "identity": str(SPOT),
         "rolled": None,
+        "relay_age": None,
         "state": "connected",
         "health": "live",
         "due": 0,
