@@ -156,8 +156,10 @@ class Lease:
         if held is not None:
             limit = None if math.isinf(self._timeout) else self._timeout
             try:
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(settled.wait(), limit)
+                    async with asyncio.timeout(limit):
+                        await settled.wait()
                 held.check(self._timeout)
             except BaseException:  # a cancelled task holds nothing
                 held.release()
