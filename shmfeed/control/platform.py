@@ -9,7 +9,7 @@ from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.segment.platform import absent
 
 _NEEDED = (
-    (os, ("O_CLOEXEC", "O_NONBLOCK", "fchmod", "pipe2", "set_blocking")),
+    (os, ("O_CLOEXEC", "O_NONBLOCK", "fchmod", "geteuid", "pipe2", "set_blocking")),
     (select, ("poll",)),
     (signal, ("SIGHUP", "pthread_sigmask")),
     (socket, ("AF_UNIX", "SO_PEERCRED")),
