@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from shmfeed.relay.engine import EngineRefusedError
 from shmfeed.relay.redis_errors import explain
 from shmfeed.relay.script import Script
+from shmfeed.settings.relay import MISSING_PACKAGES
 
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0  # longer than any wait that a command asks for
@@ -173,9 +174,7 @@ def _redis() -> ModuleType:
     try:
         return import_module("redis")
     except ImportError:
-        raise EngineRefusedError(
-            "the relay needs the packages redis and hiredis: pip install redis hiredis"
-        ) from None
+        raise EngineRefusedError(MISSING_PACKAGES) from None
 
 
 def _new_connection(target: RedisTarget, moved: tuple[str, int] | None) -> Any:

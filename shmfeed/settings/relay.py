@@ -21,16 +21,15 @@ PASSWORD_FILE = "redis_password_file"  # noqa: S105  as above
 RECONNECT_DELAY_MAX = 5.0
 
 _FILE = "the path of a file whose only line is the password"
-_MISSING = (
-    "the relay needs the package redis, which is not installed: pip install redis"
-    " hiredis, or from a clone pip install '.[redis]'"
+MISSING_PACKAGES = (
+    "the relay needs the packages redis and hiredis: pip install redis hiredis"
 )
 
 
 def check_installed() -> None:
     """Raise BadArgumentError if the client of Redis is not installed."""
     if importlib.util.find_spec("redis") is None:
-        raise BadArgumentError(_MISSING)
+        raise BadArgumentError(MISSING_PACKAGES)
 
 
 def _check_publish_to(value: object) -> str:
