@@ -18,11 +18,16 @@ from websockets.sync.server import ServerConnection
 import shmfeed
 from shmfeed.errors import WebSocketSubscriptionError
 
-NOW = time.time_ns() // 1_000_000
+NOW = 0  # ms UTC at the begin of each test
 MINUTE = 60_000
 DAY = 1440 * MINUTE
 MICROSECOND = "timeUnit=MICROSECOND"
 SPOT = {"protocol": "binance", "market_type": "spot"}
+
+
+@pytest.fixture(autouse=True)
+def present(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "NOW", time.time_ns() // 1_000_000)
 
 
 def minute(number: int) -> int:

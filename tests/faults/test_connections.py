@@ -20,7 +20,12 @@ from shmfeed.simulator import Venue
 
 MINUTE = 60_000
 UNCONFIRMED = 8
-NOW = time.time_ns() // 1_000_000
+NOW = 0  # ms UTC at the begin of each test
+
+
+@pytest.fixture(autouse=True)
+def present(monkeypatch):
+    monkeypatch.setitem(globals(), "NOW", time.time_ns() // 1_000_000)
 
 
 def bar(number, symbol="BTCUSDT", timeframe="1m", length=MINUTE, **more):

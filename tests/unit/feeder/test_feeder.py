@@ -100,6 +100,7 @@ def test_requests_change_the_streams(feed_name, venue):
             "pid": ME,
             "state": "connected",
             "identity": "wealthai/binance-testnet/127.0.0.1",
+            "source_feed": None,
             "wanted": True,
         }
         assert subscribe(feed_name, "m", "ETHUSDT") == {"streams": 2}

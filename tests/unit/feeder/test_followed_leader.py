@@ -38,11 +38,17 @@ from shmfeed.writer import FeedWriter, create
 
 STREAM = ("BTCUSDT", "1m")
 OTHER = ("ETHUSDT", "1m")
-NOW = time.time_ns() // 1_000_000 // MINUTE  # the number of the present minute
+NOW = 0  # the number of the present minute, of each test
+
+
+@pytest.fixture(autouse=True)
+def present(monkeypatch):
+    minute = time.time_ns() // 1_000_000 // MINUTE
+    monkeypatch.setitem(globals(), "NOW", minute)
 
 
 @pytest.fixture
-def leader():
+def leader(present):
     feed = MemoryFeed()
     feed.close(range(NOW - 50, NOW - 1))
     return feed
