@@ -27,6 +27,8 @@ PAGE = ROOT / "docs/metrics.md"
 # Labels that Prometheus itself adds.
 ADDED = {"job", "instance"}
 NAME = re.compile(r"\bshmfeed_\w+")
+RELAY = {"role": "leader", "leader": "here:1", "epoch": 2, "since": 3}
+RELAY |= {"lag": 0.0, "behind": 0, "error": ""}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,7 @@ def labels() -> dict[str, set[str]]:
         writer.add_stream("A", "1m").append(60_000, 1.0, 1.0, 1.0, 1.0, 1.0)
         writer.set_clock_offset(1.0)
         writer.note({"attempts": 0})
+        writer.set_text("relay", RELAY)
         writer.count_latencies(VENUE, [1] * BUCKETS, 1)
         text = Exposition(s).text().decode()
         writer.close(unlink=True)
