@@ -18,7 +18,7 @@ from websockets.sync.server import ServerConnection
 import shmfeed
 from shmfeed.errors import WebSocketSubscriptionError
 
-NOW = 0  # ms UTC at the begin of each test
+NOW = 0  # ms UTC, the start of each test
 MINUTE = 60_000
 DAY = 1440 * MINUTE
 MICROSECOND = "timeUnit=MICROSECOND"

@@ -20,7 +20,7 @@ from shmfeed.simulator import Venue
 
 MINUTE = 60_000
 UNCONFIRMED = 8
-NOW = 0  # ms UTC at the begin of each test
+NOW = 0  # ms UTC, the start of each test
 
 
 @pytest.fixture(autouse=True)
