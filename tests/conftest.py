@@ -44,6 +44,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # They run longest. Each worker runs its list from the front and has its end taken by
 # workers that are done: a long test that began last would hold up the run alone.
 _LONGEST = (
+    "relay/test_relay.py",
     "faults/test_kill.py",
     "faults/test_stateful.py",
     "faults/test_killed_feeder.py",

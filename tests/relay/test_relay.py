@@ -9,11 +9,11 @@ from relay.stage import Stage
 from support import forks
 from support.redis_server import missing
 
-FAULTS = int(12 * forks.SCALE)
+FAULTS = int(50 * forks.SCALE)
 SECONDS = 90.0  # for a recovery on a busy machine
 
 
-@pytest.mark.timeout(300 * forks.SCALE)
+@pytest.mark.timeout(600 * forks.SCALE)
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_rings_equal_the_venues_truth_after_faults(feed_name, tmp_path, seed) -> None:
     with Stage(feed_name, tmp_path) as stage:
