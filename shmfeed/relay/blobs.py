@@ -18,10 +18,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import TIMEFRAMES, StreamKey
 from shmfeed.layout import COLUMNS, WORD
 from shmfeed.relay.engine import Answer, EngineRefusedError
 from shmfeed.relay.flush import Catalog, Flush, Head, RowsOfStreams, StreamMarks
+from shmfeed.text import repr_short
 
 MAGIC = b"shmf"
 VERSION = 1
@@ -147,9 +148,13 @@ def _decode(body: Any, wanted: type[_T], key: str) -> _T:
     try:
         return msgspec.msgpack.decode(body, type=wanted)
     except msgspec.MsgspecError as error:
-        raise EngineRefusedError(
-            f"key {key} of the engine holds a damaged value ({error}): delete it"
-        ) from error
+        raise _damaged(key, str(error)) from error
+
+
+def _damaged(key: str, why: str) -> EngineRefusedError:
+    return EngineRefusedError(
+        f"key {key} of the engine holds a damaged value ({why}): delete it"
+    )
 
 
 def _pack_rows(rows: RowsOfStreams) -> tuple[bytes, bytes]:
@@ -180,10 +185,7 @@ def _pack_with_rows(kind: int, value: object, *rows: RowsOfStreams) -> bytes:
 def _split_rows(body: memoryview, key: str) -> tuple[list[RowsOfStreams], memoryview]:
     counts = _COUNTS.unpack_from(body) if len(body) >= _COUNTS.size else (0, 0)
     if _COUNTS.size + _rows_bytes(*counts) > len(body):
-        raise EngineRefusedError(
-            f"key {key} of the engine holds a damaged value (rows are missing):"
-            " delete it"
-        )
+        raise _damaged(key, "rows are missing")
     at, found = _COUNTS.size, []
     for count in counts:
         rows, at = _take_rows(body, at, count)
@@ -236,7 +238,11 @@ def pack_catalog(catalog: Catalog) -> bytes:
 
 
 def unpack_catalog(blob: bytes, key: str) -> Catalog:
-    return _decode(body_of(blob, CATALOG, key), Catalog, key)
+    catalog = _decode(body_of(blob, CATALOG, key), Catalog, key)
+    for _, timeframe in catalog.streams:
+        if timeframe not in TIMEFRAMES:
+            raise _damaged(key, f"it names the timeframe {repr_short(timeframe)}")
+    return catalog
 
 
 def pack_state(state: State) -> bytes:

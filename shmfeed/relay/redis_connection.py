@@ -124,7 +124,10 @@ class RedisConnection:
             before, self._moved = self._moved, None
             node = _node_in(error)
             if node is None or before is not None:
-                raise explain(error, name, str(self.target)) from error
+                secret = self.target.password
+                told = explain(error, name, str(self.target), secret)
+                is_secret = bool(secret) and secret in str(error)
+                raise told from (None if is_secret else error)
             self._moved = node[0] or self.target.host, node[1]
             raise _MovedError from error
 

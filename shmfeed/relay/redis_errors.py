@@ -11,6 +11,7 @@ import socket
 import ssl
 
 from shmfeed.relay.engine import EngineAwayError, EngineRefusedError
+from shmfeed.settings.endpoint import mask_secrets
 from shmfeed.text import one_line
 
 
@@ -76,7 +77,7 @@ _TEXTS = {
 
 
 def explain(
-    error: Exception, command: str, server: str
+    error: Exception, command: str, server: str, secret: str = ""
 ) -> EngineAwayError | EngineRefusedError:
     """Return the error of a call, in words.
 
@@ -84,14 +85,16 @@ def explain(
         error: As redis-py or the socket raised it.
         command: The command that was sent.
         server: The server as host:port/db.
+        secret: The password, which a server may repeat in its answer.
     """
+    said = mask_secrets(str(error), {secret})
     names = {cls.__name__ for cls in type(error).__mro__}
     code = next((_CODE_OF_CLASS[name] for name in names & _CODE_OF_CLASS.keys()), "")
     if code or "ResponseError" in names:
-        return _explain_answer(f"{code} {error}".strip(), command, server)
+        return _explain_answer(f"{code} {said}".strip(), command, server)
     if names & {"InvalidResponse", "ProtocolError"}:
         return EngineRefusedError(
-            f"{server} does not speak Redis's protocol: {one_line(str(error), 100)}"
+            f"{server} does not speak Redis's protocol: {one_line(said, 100)}"
         )
     return _explain_failure(error, server)
 

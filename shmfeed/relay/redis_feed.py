@@ -6,7 +6,7 @@ The two sides of a relay, in `redis_leader` and `redis_follower`, are built on i
 from collections.abc import Sequence
 from typing import Any
 
-from shmfeed.relay.blobs import KIND_BYTES, MAGIC, other_version
+from shmfeed.relay.blobs import KIND_BYTES, MAGIC, VERSION, other_version
 from shmfeed.relay.engine import EngineAwayError, EngineRefusedError, FencedError
 from shmfeed.relay.engine_clock import EngineClock
 from shmfeed.relay.keys import FeedKeys
@@ -112,8 +112,9 @@ class RedisFeed:
     def _describe_foreign(self, key: str, kind: str, held: bytes) -> EngineRefusedError:
         if kind == "format" and held:
             return other_version(key, held.decode("utf-8", "replace"))
-        if held[:4] == MAGIC and len(held) >= KIND_BYTES:
-            return other_version(key, int.from_bytes(held[4:6], "little"))
+        version = int.from_bytes(held[4:6], "little")
+        if held[:4] == MAGIC and len(held) >= KIND_BYTES and version != VERSION:
+            return other_version(key, version)
         what = repr_short(held) if kind == "string" else f"a {kind}"
         return EngineRefusedError(
             f"key {key} of Redis {self._connection.target} holds {what}, which shmfeed"

@@ -52,7 +52,8 @@ LOST = b"LOST"  # the key
 FOREIGN = b"FOREIGN"  # the key, its type, its first bytes
 TAKEN = b"TAKEN"
 
-# A key may be missing, or hold a string that begins with one of our headers.
+# A key may be missing, or hold a string that begins with one of our headers, a hash
+# whose values begin with a number, or a log whose first entry has our fields.
 _OURS = """
 local function foreign(key, kind, header)
   local found = redis.call('TYPE', key).ok
@@ -66,6 +67,23 @@ local function foreign(key, kind, header)
   end
   return false
 end
+local function foreign_values(key, all)
+  for at = 2, #all, 2 do
+    if not all[at]:match('^%d+ ') then return {'FOREIGN', key, 'hash', ''} end
+  end
+  return false
+end
+local function foreign_hash(key)
+  return foreign(key, 'hash') or foreign_values(key, redis.call('HGETALL', key))
+end
+local function foreign_log(key)
+  local wrong = foreign(key, 'stream')
+  if wrong then return wrong end
+  local found = redis.call('XREAD', 'COUNT', 1, 'STREAMS', key, '0-0')
+  local fields = found and found[1][2][1][2]
+  if fields and fields[1] ~= 'e' then return {'FOREIGN', key, 'stream', ''} end
+  return false
+end
 """
 
 # KEYS  fence leader live head catalog state
@@ -75,7 +93,7 @@ LEAD = make_script(
     _OURS
     + """
 local wrong = foreign(KEYS[1], 'hash') or foreign(KEYS[2], 'string')
-  or foreign(KEYS[3], 'stream') or foreign(KEYS[4], 'string', ARGV[5])
+  or foreign_log(KEYS[3]) or foreign(KEYS[4], 'string', ARGV[5])
   or foreign(KEYS[5], 'string', ARGV[6]) or foreign(KEYS[6], 'string', ARGV[7])
 if wrong then return wrong end
 local held = redis.call('HMGET', KEYS[1], 'format', 'epoch')
@@ -202,7 +220,8 @@ if not is_whole then
   if redis.call('EXISTS', KEYS[4]) == 0 then return {'LOST', KEYS[4]} end
   if redis.call('EXISTS', KEYS[5]) == 0 then return {'LOST', KEYS[5]} end
 end
-local wrong = foreign(KEYS[2], 'stream')
+local check_log = is_whole and foreign_log or foreign
+local wrong = check_log(KEYS[2], 'stream')
 for at = 3, 5 do
   local blob = ARGV[at + 4]
   if blob ~= '' then
@@ -246,7 +265,7 @@ return {'DONE'}
 STAND_BY = make_script(
     _OURS
     + """
-local wrong = foreign(KEYS[1], 'hash')
+local wrong = foreign_hash(KEYS[1])
 if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -271,11 +290,13 @@ return found
 REQUESTS = make_script(
     _OURS
     + """
-local wrong = foreign(KEYS[1], 'hash') or foreign(KEYS[2], 'hash')
+local wrong = foreign(KEYS[1], 'hash') or foreign_hash(KEYS[2])
 if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found, all = {'DONE'}, redis.call('HGETALL', KEYS[1])
+wrong = foreign_values(KEYS[1], all)
+if wrong then return wrong end
 for at = 1, #all, 2 do
   local gap = all[at + 1]:find(' ', 1, true)
   if gap and (tonumber(all[at + 1]:sub(1, gap - 1)) or 0) > now then
@@ -312,6 +333,9 @@ REQUEST = make_script(
     + """
 local wrong = foreign(KEYS[1], 'hash') or foreign(KEYS[2], 'hash')
   or foreign(KEYS[3], 'hash')
+if not wrong and redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then  -- the first one
+  wrong = foreign_hash(KEYS[2]) or foreign_hash(KEYS[3])
+end
 if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

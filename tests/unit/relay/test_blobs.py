@@ -134,6 +134,12 @@ def test_each_damaged_byte_is_refused_or_read() -> None:
     assert refused > 50
 
 
+def test_a_timeframe_that_is_not_known_is_refused() -> None:
+    blob = pack_catalog(Catalog((("A", "1m"), ("A", "7x")), 3))
+    with pytest.raises(EngineRefusedError, match=r"damaged value .*'7x'"):
+        unpack_catalog(blob, KEY)
+
+
 def test_a_whole_flush_needs_no_rows() -> None:
     flush, _ = unpack_flush(pack_flush(whole(), 0.0), KEY)
     assert flush.is_whole

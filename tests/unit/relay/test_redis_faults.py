@@ -3,6 +3,7 @@
 import socket
 import ssl
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,22 @@ class TestTheWayThere:
     def test_a_password_that_is_not_asked_for(self, redis_server: RedisServer) -> None:
         target = redis_server.target._replace(password=WRONG)
         assert "unset SHMFEED_REDIS_PASSWORD" in self.error(target, EngineRefusedError)
+
+    @pytest.mark.parametrize("user", ["", "u"])
+    def test_a_server_that_repeats_the_password(self, user: str) -> None:
+        said = f"-ERR unknown command 'AUTH', with args beginning with: '{WRONG}'\r\n"
+
+        def handle(peer: socket.socket) -> None:
+            while peer.recv(1000):
+                peer.sendall(said.encode())
+
+        with raw(handle) as url:
+            port = int(url.rpartition(":")[2].partition("/")[0])
+            target = RedisTarget(HOST, port, user=user, password=WRONG)
+            assert "it lacks a command" in self.error(target, EngineRefusedError)
+            with pytest.raises(EngineRefusedError) as caught:
+                RedisEngine("f", target).join()
+            assert WRONG not in "".join(traceback.format_exception(caught.value))
 
     def test_a_wrong_database(self, engines: Engines) -> None:
         target = engines.server.target._replace(db=99)
@@ -485,6 +502,38 @@ class TestRefusals:
             leader.stand_by(Member("host:1", True, 0))
             engines.make().request(Request("host:2", MINUTES))
         assert engines.server.do("GET", key(name)) == b"foreign"
+
+    @pytest.mark.parametrize("name", ["members", "wants", "answers"])
+    def test_values_of_others_in_a_hash(self, engines: Engines, name: str) -> None:
+        leader = engines.leader()
+        engines.server.do("HSET", key(name), "name", "foreign")
+        acts: dict[str, list[Callable[[], object]]] = {
+            "members": [lambda: leader.stand_by(Member("host:1", True, 0))],
+            "wants": [leader.requests],
+            "answers": [leader.requests],
+        }
+        if name != "members":
+            follower = engines.make()
+            acts[name].append(lambda: follower.request(Request("host:2", MINUTES)))
+        for act in acts[name]:
+            with pytest.raises(EngineRefusedError, match=f"key .*{name} .*a hash, whi"):
+                act()
+        assert engines.server.do("HGETALL", key(name)) == [b"name", b"foreign"]
+        assert engines.server.do("PTTL", key(name)) == -1
+
+    def test_a_log_of_others(self, engines: Engines) -> None:
+        live = key("live")
+        engines.server.do("XADD", live, "*", "hello", "world")
+        before = engines.server.do("DUMP", live)
+        leader = engines.make()
+        with pytest.raises(EngineRefusedError, match=r"key .*live .*a stream, which"):
+            leader.lead("host:1", 5)
+        engines.server.do("DEL", live)
+        assert leader.lead("host:1", 5)
+        engines.server.do("RESTORE", live, 0, before)
+        with pytest.raises(EngineRefusedError, match=r"key .*live .*a stream, which"):
+            leader.flush(whole(ROWS))
+        assert engines.server.do("XLEN", live) == 1
 
     @pytest.mark.parametrize("name", ["head", "catalog", "state", "ring:A:1m"])
     def test_keys_that_others_put_there_later(
