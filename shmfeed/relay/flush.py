@@ -115,6 +115,8 @@ class Flush(NamedTuple):
         is_whole: True for a flush that does not build on the one before: the first of
             an epoch, and of a connection. All streams are `whole` then, and their
             marks, the catalog and the head are there.
+        read_at: When the ages were taken, or before, in seconds of the leader's
+            CLOCK_BOOTTIME; 0: at the write. It stays on the leader's host.
     """
 
     sent: int
@@ -125,3 +127,4 @@ class Flush(NamedTuple):
     catalog: Catalog | None = None
     head: Head | None = None
     is_whole: bool = False
+    read_at: float = 0.0

@@ -146,7 +146,8 @@ class LeaderSide(RedisFeed):
         value = f"{member.rank} {member.is_connected:d} {member.name}"
         keys = (self._keys.members,)
         found = self._run(STAND_BY, keys, life, self._token, value)[1:]
-        return [_parse_member(one.decode("utf-8", "replace")) for one in found]
+        members = (_parse_member(one.decode("utf-8", "replace")) for one in found)
+        return [one for one in members if one is not None]
 
     def requests(self) -> list[Request]:
         """Return the requests of followers that live."""
@@ -174,7 +175,7 @@ class LeaderSide(RedisFeed):
         error the next flush must be a whole one.
         """
         self._led()
-        now = boot_seconds()
+        now = flush.read_at or boot_seconds()
         self._check(flush)
         self._is_synced = False
         self._open()
@@ -317,13 +318,25 @@ class LeaderSide(RedisFeed):
         except ConnectionDroppedError:
             before = self._clock_of
             self._open()
-            if self._clock_of != before:
-                raise
+            if not before or self._clock_of != before:
+                raise  # of another server, or of one that does not tell
             answer = self._run_timed(FLUSH, names, *arguments)
             if answer[0] == HAD:
                 return b""  # the step was done, and its answer lost
         self._check_had(answer)
+        self._check_node(flush)
         return bytes(answer[1])
+
+    def _check_node(self, flush: Flush) -> None:
+        """Raise EngineAwayError if another node of a cluster took a flush.
+
+        It may lack rings that the one before has written.
+        """
+        if not flush.is_whole and self._connection.run_id != self._clock_of:
+            raise EngineAwayError(
+                f"Redis {self._connection.target} has moved the keys of this feed to"
+                " another node: all is written again"
+            )
 
     def _log_length(self, size: int) -> int:
         """Return how many entries the log keeps after one of this size."""
@@ -348,6 +361,10 @@ class LeaderSide(RedisFeed):
         return ring_header(self._rings.capacity)
 
 
-def _parse_member(text: str) -> Member:
-    rank, is_connected, name = text.split(" ", 2)
-    return Member(name, is_connected == "1", int(rank))
+def _parse_member(text: str) -> Member | None:
+    """Return a member, None for one of another version."""
+    try:
+        rank, is_connected, name = text.split(" ", 2)
+        return Member(name, is_connected == "1", int(rank))
+    except ValueError:
+        return None

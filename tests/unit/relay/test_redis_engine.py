@@ -103,11 +103,13 @@ class TestLeadership:
         first, second = Member("a b:1", True, 0), Member("a b:1", False, 3)
         assert one.stand_by(first) == [first]
         assert set(other.stand_by(second)) == {first, second}
-        assert one.stand_by(first._replace(rank=2))[0] != first
+        assert first not in one.stand_by(first._replace(rank=2))
         members = key("members")
         assert 0 < engines.server.do("PTTL", members) <= 3000
         for field in engines.server.do("HKEYS", members):
             engines.server.do("HSET", members, field, "5 0 1 gone")  # long ago
+        assert other.stand_by(second) == [second]
+        engines.server.do("HSET", members, "token", "99999999999999 of another version")
         assert other.stand_by(second) == [second]
 
     def test_feeds_have_their_own_leaders(self, engines: Engines) -> None:
@@ -356,6 +358,33 @@ class TestTwice:
         take(held, entry.flush, 10)
         assert held == {0: {5: 1.0, 6: 2.0}}
 
+    def test_another_node_may_lack_rings(
+        self, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leader = engines.leader()
+        run = leader._connection.run
+
+        def move(which: script.Script, *arguments: Any) -> Any:
+            answer = run(which, *arguments)
+            leader._connection.run_id = "of another node"
+            return answer
+
+        monkeypatch.setattr(leader._connection, "run", move)
+        with pytest.raises(EngineAwayError, match="moved the keys"):
+            leader.flush(Flush(1, rows((0, 5, 1.0))))
+        leader.flush(whole(rows((0, 5, 1.0))))
+
+    def test_an_answer_that_is_lost_by_a_server_without_a_name(
+        self, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another server may answer the next connection."""
+        monkeypatch.setattr(RedisConnection, "_check_server", lambda *_: "")
+        leader = engines.leader()
+        engines.server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with pytest.raises(EngineAwayError):
+            leader.flush(Flush(1, rows((0, 5, 1.0))))
+        leader.flush(whole(rows((0, 5, 1.0))))
+
 
 class TestFollow:
     def test_nothing_is_there_yet(self, engines: Engines) -> None:
@@ -490,6 +519,15 @@ class TestFollow:
         (entry,) = follower.follow(entry.position, 5)
         assert 30 <= entry.delay <= clock() - made + 32
 
+    def test_ages_count_from_the_read(self, engines: Engines) -> None:
+        """A leader may be stopped between its read and its write."""
+        leader, follower = engines.leader(), engines.make()
+        position = follower.join().position
+        leader.flush(Flush(1, read_at=redis_leader.boot_seconds() - 30))
+        (entry,) = follower.follow(position, 5)
+        assert entry.delay >= 30
+        assert entry.flush.read_at == 0.0
+
     def test_a_new_connection_measures_the_clock_of_a_server_without_a_name(
         self, engines: Engines, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -547,7 +585,6 @@ class TestRequests:
         assert 0 < engines.server.do("PTTL", wants) <= 10_000
         engines.server.do("HSET", wants, "host:9", "5 long ago")
         engines.server.do("HSET", wants, "host:8", "99999999999999 not ours")
-        engines.server.do("HSET", wants, "host:7", "not even a time")
         assert leader.requests() == []
         leader.answer("host:9", Answer((), {}))
         assert engines.server.do("EXISTS", key("answers")) == 0
