@@ -1,7 +1,9 @@
 """Status of a feed and of its streams, read from the segment."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
+from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.health import (
@@ -237,17 +239,18 @@ def connection_status(mapping: Mapping) -> ConnectionStatus:
     return cast("ConnectionStatus", found)
 
 
-def feed_health(mapping: Mapping) -> Health:
+def feed_health(mapping: Mapping, without: Collection[StreamKey] = ()) -> Health:
     """Return the `health` of a feed's status, which costs less than `feed_status`.
 
-    Raises SegmentFormatError for a damaged catalog.
+    The streams in `without` do not count. Raises SegmentFormatError for a damaged
+    catalog.
     """
     words, geometry, _ = mapping
     now = boot_ns()
     if not is_alive(words.ints, now):
         return "dead"
-    carried = entries(words, geometry)
-    listed = [entry for entry in carried if _is_listed(mapping, entry)]
+    counting = [one for one in entries(words, geometry) if one.key not in without]
+    listed = [entry for entry in counting if _is_listed(mapping, entry)]
     healths = []
     for entry in listed:
         reader = RingReader(words, geometry, entry.number)

@@ -63,6 +63,15 @@ class StreamNumbers:
         return found
 
 
+def check_layout(mapping: Mapping) -> None:
+    """Raise SegmentFormatError for a segment of layout 1."""
+    if mapping.geometry.version == 1:
+        raise SegmentFormatError(
+            f"{mapping.words.name} has layout version 1, which cannot be published:"
+            " restart the feeder with this version"
+        )
+
+
 class _Closed(NamedTuple):
     """Closed rows in pieces, the entry of each row, and the entries told whole."""
 
@@ -89,11 +98,7 @@ class ChangeReader:
 
     def __init__(self, mapping: Mapping, numbers: StreamNumbers) -> None:
         """Raise SegmentFormatError for a segment of layout 1."""
-        if mapping.geometry.version == 1:
-            raise SegmentFormatError(
-                f"{mapping.words.name} has layout version 1, which cannot be published:"
-                " restart the feeder with this version"
-            )
+        check_layout(mapping)
         self.mapping = mapping
         self._numbers = numbers
         self._rows = SegmentRows(mapping)

@@ -9,7 +9,8 @@ it. The rules here say when a publisher asks and when it resigns:
 - A publisher whose feed is not fit leaves the place to one that is, for some seconds.
 
 A feed is fit if its feeder lives, it is connected or was so a moment ago, and no stream
-of it is stale.
+of it is stale. Streams that it has for followers alone do not count: the next leader
+would have them too, and would resign in its turn.
 """
 
 import os
@@ -76,14 +77,13 @@ class Candidate:
             True if it leads now.
         """
         now = self._clock()
-        members = self._engine.stand_by(self._member(own, now))
+        others = self._others(own, now)
         self.leadership = self._engine.leadership()
         if self.leadership.epoch and self.leadership.leader != self.name:
             self._vacant_at = None
             return False
         if self._vacant_at is None:
             self._vacant_at = now
-        others = [one for one in members if one.name != self.name]
         yields = not self._is_fit(own, now) and any(map(_is_fit, others))
         if yields and now - self._vacant_at < YIELD_SECONDS:
             return False
@@ -107,11 +107,10 @@ class Candidate:
         A fitter member waits for its place.
         """
         now = self._clock()
-        members = self._engine.stand_by(self._member(own, now))
+        others = self._others(own, now)
         if self._is_fit(own, now):
             return True
         rank = health_rank(own.health)
-        others = [one for one in members if one.name != self.name]
         return not any(_is_fit(one) and one.rank < rank for one in others)
 
     def resign(self) -> None:
@@ -125,6 +124,17 @@ class Candidate:
         self.epoch = 0
         self.leadership = NO_LEADER
         self._vacant_at = None
+
+    def _others(self, own: OwnFeed, now: float) -> list[Member]:
+        """Tell that this publisher lives; return the others that do.
+
+        Another host may have the same name, and its publisher the same pid.
+        """
+        member = self._member(own, now)
+        members = self._engine.stand_by(member)
+        if member in members:
+            members.remove(member)
+        return members
 
     def _member(self, own: OwnFeed, now: float) -> Member:
         is_connected = own.state == "connected"

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from shmfeed.bar import StreamKey
 from shmfeed.errors import (
     BadArgumentError,
     BusyRingError,
@@ -28,8 +29,9 @@ from shmfeed.errors import (
 from shmfeed.feed import Feed, attach
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import H_TICK
+from shmfeed.memory.catalog import known_streams
 from shmfeed.memory.futex import ALL_BITS
-from shmfeed.relay.changes import ChangeReader, StreamNumbers
+from shmfeed.relay.changes import ChangeReader, StreamNumbers, check_layout
 from shmfeed.relay.engine import (
     Engine,
     EngineAwayError,
@@ -45,6 +47,7 @@ from shmfeed.segment.mapping import Mapping
 from shmfeed.status import feed_health
 from shmfeed.waiting import load_key, wait_any
 from shmfeed.wire.backoff import equal_jitter
+from shmfeed.wire.boot_clock import boot_seconds
 
 BEAT_SECONDS = 0.5
 _SLOW_SECONDS = 1.0  # between two looks at members, requests and warnings
@@ -53,6 +56,9 @@ _ATTACH_SECONDS = 0.2
 _BUSY_SECONDS = 0.005
 _FIRST_DELAY, _MOST_DELAY = 0.1, 2.0  # s after an error of the engine
 _REFUSED_DELAY = 5.0
+_MOST_UNSENT = 2  # flushes in a row, where all else is taken, until a leader gives way
+_UNFIT_SECONDS = 20.0  # after that
+_UNFIT = OwnFeed("error", "dead")
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +107,8 @@ class Publisher:
         self._error: str | None = None
         self._lag: float | None = None
         self._failures = 0
+        self._unsent = 0  # flushes that failed since the last one that did not
+        self._unfit_until = 0.0
         self._beat_due = self._slow_due = self._flush_due = 0.0
         self._warn_due = self._told_at = 0.0
         self._key = self._tick = -1  # as of the last read of changes
@@ -122,7 +130,7 @@ class Publisher:
         """Resign, and give everything back. Idempotent."""
         self._requests.close()
         with suppress(ShmfeedError):
-            if self._candidate.leads:
+            if self._candidate.leads and not self._failures:  # else it ends by itself
                 self._candidate.resign()
         with suppress(ShmfeedError):
             self._engine.close()
@@ -189,7 +197,7 @@ class Publisher:
         self._failures += 1
         if self._changes is not None:
             self._changes.start_again()
-        self._beat_due = 0.0  # first of all, see who leads
+        self._beat_due = self._slow_due = 0.0  # first of all, see who leads, and lives
         return equal_jitter(self._rng, _FIRST_DELAY, most, self._failures - 1)
 
     def _note(self, error: str, is_minor: bool = False) -> None:
@@ -205,14 +213,16 @@ class Publisher:
         self._requests.close()
         self._changes = None
         self._lag = None
+        self._unsent = 0
 
     # Standing by
 
     def _stand_by(self, mapping: Mapping) -> float:
-        own = OwnFeed(feed_state(mapping), feed_health(mapping))
+        self._warn()
+        self._check_feed(mapping)  # one that may not lead is no member
+        own = self._own_feed(mapping)
         leads = self._candidate.stand_by(own, lambda: self._prepare(mapping))
         self._well()
-        self._warn()
         if not leads:
             return BEAT_SECONDS
         self._prepare(mapping)  # another one may have led and gone meanwhile
@@ -225,8 +235,24 @@ class Publisher:
         )
         return 0.0
 
+    def _own_feed(self, mapping: Mapping) -> OwnFeed:
+        is_unfit = time.monotonic() < self._unfit_until
+        if is_unfit or self._unsent >= _MOST_UNSENT:
+            return _UNFIT
+        # A stream for followers alone would be the next leader's too.
+        health = feed_health(mapping, self._requests.added)
+        return OwnFeed(feed_state(mapping), health)
+
     def _prepare(self, mapping: Mapping) -> None:
         """Prepare to lead; raise an error if this feed cannot be published."""
+        self._check_feed(mapping)
+        self._numbers = StreamNumbers()
+        self._changes = ChangeReader(mapping, self._numbers)
+        self._head = None
+
+    def _check_feed(self, mapping: Mapping) -> None:
+        """Raise an error if this feed cannot be published."""
+        check_layout(mapping)
         relay = relay_in(mapping)
         if relay is not None and relay["role"] == "follower":
             raise UnpublishableError(
@@ -234,9 +260,6 @@ class Publisher:
                 " publish it on a host whose feeder is connected to the venue"
             )
         self._check(feed_identity(mapping))
-        self._numbers = StreamNumbers()
-        self._changes = ChangeReader(mapping, self._numbers)
-        self._head = None
 
     def _warn(self) -> None:
         """Log what the engine's operator should change, each once."""
@@ -275,9 +298,9 @@ class Publisher:
             self._engine.renew()
             if now >= self._slow_due and not self._may_stay(mapping, now):
                 return 0.0
-            for follower, answer in self._requests.update(self._engine.requests()):
-                self._engine.answer(follower, answer)
+            self._answer_requests(mapping)
         changes = self._changes_of(mapping)
+        read_at, sent = boot_seconds(), time.time_ns() // 1_000_000
         key = load_key(mapping.words)  # before the changes are read
         flush = self._read(changes, key, now)
         is_whole = flush is not None and flush.is_whole
@@ -287,10 +310,17 @@ class Publisher:
             if due > 0:
                 wait_any([(mapping.words, key, ALL_BITS)], int(due * 1e9))
             return 0.0
-        if flush is None:
-            flush = Flush(time.time_ns() // 1_000_000)
-        self._send(flush._replace(head=head))
+        flush = flush or Flush(sent)
+        self._send(flush._replace(head=head, sent=sent, read_at=read_at))
         return 0.0
+
+    def _answer_requests(self, mapping: Mapping) -> None:
+        def carried() -> list[StreamKey]:
+            return known_streams(mapping.words, mapping.geometry, None).subscribed
+
+        requests = self._engine.requests()
+        for follower, answer in self._requests.update(requests, carried):
+            self._engine.answer(follower, answer)
 
     def _read(self, changes: ChangeReader, key: int, now: float) -> Flush | None:
         """Read the changes if there may be any.
@@ -332,7 +362,9 @@ class Publisher:
 
     def _send(self, flush: Flush) -> None:
         started = time.monotonic()
+        self._unsent += 1
         self._engine.flush(flush)
+        self._unsent = 0
         self._lag = time.monotonic() - started
         if flush.head is not None:
             self._head = flush.head
@@ -342,19 +374,28 @@ class Publisher:
         """Look at the other members; return False if this leader has resigned."""
         self._slow_due = now + _SLOW_SECONDS
         self._warn()
-        own = OwnFeed(feed_state(mapping), feed_health(mapping))
+        own = self._own_feed(mapping)
         if self._candidate.stay(own):
             return True
-        log.warning(
-            "feed %s: this publisher resigns: its feed is %s and %s, and another"
-            " publisher's is in better health",
-            self._feed_name,
-            own.state,
-            own.health,
-        )
+        if self._unsent >= _MOST_UNSENT:
+            self._unfit_until = now + _UNFIT_SECONDS
+            log.warning(
+                "feed %s: this publisher resigns: the engine answers, and takes none of"
+                " its flushes",
+                self._feed_name,
+            )
+        else:
+            log.warning(
+                "feed %s: this publisher resigns: its feed is %s and %s, and another"
+                " publisher's is in better health",
+                self._feed_name,
+                own.state,
+                own.health,
+            )
+        self._requests.close()  # first, for the engine may be away
+        self._changes = self._lag = None
+        self._unsent = 0
         self._candidate.resign()
-        self._requests.close()
-        self._changes = None
         return False
 
     # The status

@@ -6,7 +6,8 @@ symbols in one timeframe. A refusal names one reason for all of them, so a lease
 refused is asked for again in halves, until each refused stream is known by itself.
 
 A leader that resigns, or that is fenced off, gives the leases back; the next one takes
-the requests from the engine.
+the requests from the engine. So a stream that a leader has for its followers alone says
+nothing about its feed: the next leader would have it too.
 """
 
 import time
@@ -45,7 +46,12 @@ class _Follower:
 
 
 class RequestedStreams:
-    """The leases of all followers of one leader. One thread uses it."""
+    """The leases of all followers of one leader. One thread uses it.
+
+    Attributes:
+        added: The wanted streams that the feed did not carry before they were asked
+            for.
+    """
 
     def __init__(
         self,
@@ -58,14 +64,25 @@ class RequestedStreams:
         self._keeper = leases
         self._clock = clock
         self._followers: dict[str, _Follower] = {}
+        self._wanted: set[StreamKey] = set()
+        self.added: set[StreamKey] = set()
 
-    def update(self, requests: Iterable[Request]) -> list[tuple[str, Answer]]:
+    def update(
+        self,
+        requests: Iterable[Request],
+        carried: Callable[[], Collection[StreamKey]] = lambda: (),
+    ) -> list[tuple[str, Answer]]:
         """Hold what these requests want, and nothing else.
+
+        Args:
+            requests: Of the followers that live.
+            carried: Returns the streams that the feed carries now.
 
         Returns:
             By follower the answers to those whose streams are all held or refused.
         """
         wanted = {one.follower: one for one in requests}
+        self._note_added(wanted.values(), carried)
         for name in self._followers.keys() - wanted.keys():
             self._drop(self._followers.pop(name).leases)
         answers = []
@@ -78,11 +95,25 @@ class RequestedStreams:
                 answers.append((name, answer))
         return answers
 
+    def _note_added(
+        self,
+        requests: Iterable[Request],
+        carried: Callable[[], Collection[StreamKey]],
+    ) -> None:
+        streams = {stream for one in requests for stream in one.streams}
+        new = streams - self._wanted
+        if new:
+            self.added |= new.difference(carried())
+        self.added &= streams
+        self._wanted = streams
+
     def close(self) -> None:
         """Give all leases back."""
         for follower in self._followers.values():
             self._drop(follower.leases)
         self._followers.clear()
+        self._wanted.clear()
+        self.added.clear()
 
     def _drop(self, leases: Iterable[_Lease]) -> None:
         for lease in leases:

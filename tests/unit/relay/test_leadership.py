@@ -122,6 +122,14 @@ def test_an_unfit_one_leads_at_once_where_there_is_no_other(candidate):
     assert stand_by(candidate, OwnFeed("disconnected", "dead"))
 
 
+def test_two_publishers_of_one_name_are_two(engines, clock):
+    one, other = (Candidate(engines.make(), "here:1", clock) for _ in range(2))
+    assert stand_by(one)
+    assert not stand_by(other)
+    assert one.stay(FIT)
+    assert not one.stay(OwnFeed("connected", "stale"))
+
+
 def test_members_tell_their_health(candidate, server):
     stand_by(candidate, OwnFeed("reconnecting", "stale"))
     told = [member for _, member in server.members.values()]

@@ -13,8 +13,10 @@ from support.waiting import until
 
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import H_ALIVE, H_TICK
-from shmfeed.relay.engine import Answer, Leadership, Request
+from shmfeed.relay.changes import ChangeReader
+from shmfeed.relay.engine import Answer, EngineAwayError, Leadership, Request
 from shmfeed.relay.publisher import Publisher
+from shmfeed.wire.boot_clock import boot_seconds
 
 MINUTE = 60_000
 THERE = FeedIdentity("wealthai", "sim", ("127.0.0.1",))
@@ -51,6 +53,12 @@ def publishing(name, server, member="here:1", **more):
     finally:
         stop.set()
         thread.join()
+
+
+def fill(ring):
+    """Make a stream live."""
+    append(ring, 1)
+    ring.update_forming(2 * MINUTE, 1, 2, 1, 1.5, 1)
 
 
 def opens(server, key=A):
@@ -239,6 +247,103 @@ def test_a_leader_whose_feed_is_dead_resigns_to_a_fit_one(feed, other, server):
         until(lambda: won.status["role"] == "leader")
 
 
+@pytest.mark.parametrize("is_added", [True, False])
+def test_a_stream_for_followers_alone_makes_no_leader_resign(
+    feed, other, server, feed_name, is_added
+):
+    wanted = ("X", "1m")
+    fill(other.ring)
+    fill(feed.ring)
+    if not is_added:  # the control: a stream of its own that is stale
+        feed.writer.add_stream(*wanted)
+    server.wants["there:1"] = Request("there:1", (wanted,))
+    with serving(feed_name, LeasingFeeder()), publishing(feed_name, server):
+        server.wait_for(lambda: server.answers)
+        feed.writer.add_stream(*wanted)
+        feed.writer.explain(wanted, "dropped", "all of them")
+        with publishing(other.writer.name, server, "there:2"):
+            if is_added:
+                server.wait_for(lambda: "there:2" in server.members)
+                for _ in range(2):  # it looks at the other one, and stays
+                    told = server.members["here:1"]
+                    server.wait_for(lambda told=told: server.members["here:1"] != told)
+                assert server.leadership.leader == "here:1"
+            else:
+                server.wait_for(lambda: server.leadership.leader == "there:2")
+    join_keepers()
+
+
+def test_a_leader_whose_flushes_do_not_arrive_gives_way(
+    feed, other, server, monkeypatch
+):
+    """Of a path on which small packets pass and large ones do not, for example."""
+
+    def fail(_):
+        raise EngineAwayError("no answer in time")
+
+    fill(feed.ring)
+    fill(other.ring)
+    with publishing(feed.writer.name, server) as leader:
+        server.wait_for(lambda: server.flushes)
+        monkeypatch.setattr(leader._engine, "flush", fail)
+        until(lambda: leader.status["behind"] >= 3)
+        assert server.leadership.leader == "here:1"  # there is no other
+        with publishing(other.writer.name, server, "there:2"):
+            server.wait_for(lambda: server.leadership.leader == "there:2")
+            until(lambda: leader.status["leader"] == "there:2")
+            assert leader.status["error"] is None
+
+
+def test_a_leader_that_resigns_gives_its_leases_back_first(
+    feed, other, server, feed_name, monkeypatch
+):
+    """The engine may be away in the next moment."""
+    fill(other.ring)
+    server.wants["there:1"] = Request("there:1", (A,))
+    with (
+        serving(feed_name, LeasingFeeder()) as feeder,
+        publishing(feed_name, server) as leader,
+    ):
+        server.wait_for(lambda: server.answers)
+
+        def fail():
+            server.wants.clear()
+            raise EngineAwayError("the reply was lost")
+
+        monkeypatch.setattr(leader._engine, "resign", fail)
+        feed.writer.explain(A, "dropped", "all of them")
+        with publishing(other.writer.name, server, "there:2"):
+            until(lambda: leader.status["role"] == "standby")
+            until(lambda: feeder.streams() == [])
+            assert leader.status["lag"] is None
+    join_keepers()
+
+
+def test_ages_count_from_before_the_read(feed, server, monkeypatch):
+    read, done = ChangeReader.read, []
+
+    def note(self, everything=True):
+        flush = read(self, everything)
+        done.append(boot_seconds())
+        return flush
+
+    monkeypatch.setattr(ChangeReader, "read", note)
+    began = boot_seconds()
+    with publishing(feed.writer.name, server):
+        server.wait_for(lambda: server.flushes)
+        _, first = server.flushes[0]
+    assert began <= first.read_at <= done[0]
+
+
+def test_it_ends_without_a_word_to_an_engine_that_is_away(feed, server, monkeypatch):
+    with publishing(feed.writer.name, server) as publisher:
+        server.wait_for(lambda: server.flushes)
+        server.is_away = True
+        until(lambda: publisher.status["behind"])
+        monkeypatch.setattr(publisher._engine, "resign", pytest.fail)
+    assert server.leadership.leader == "here:1"
+
+
 def test_another_identity_under_the_name_is_refused(feed, server, feed_name):
     with publishing(feed.writer.name, server):
         server.wait_for(lambda: server.head)
@@ -254,6 +359,20 @@ def test_another_identity_under_the_name_is_refused(feed, server, feed_name):
     assert str(THERE) in error
     assert len(server.flushes) == told
     assert server.epoch == server.flushes[-1][0]  # nor was an epoch taken
+
+
+def test_another_identity_beside_a_leader_is_no_member(feed, server, feed_name):
+    """Else a leader in bad health would resign to it, again and again."""
+    name = feed_name + "-b"
+    with publishing(feed.writer.name, server):
+        server.wait_for(lambda: server.head)
+        with (
+            Beating(name, identity=THERE),
+            publishing(name, server, "there:2") as refused,
+        ):
+            until(lambda: refused.status["error"])
+            assert str(HERE) in refused.status["error"]
+            assert "there:2" not in server.members
 
 
 def test_a_feed_that_is_recreated_is_told_whole(feed, server, feed_name):

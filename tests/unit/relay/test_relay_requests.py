@@ -142,6 +142,20 @@ def test_a_name_that_cannot_be_sent_is_refused(requested, feeder):
     assert feeder.asked == 0
 
 
+def test_streams_that_the_feed_did_not_carry_are_known(requested, feeder):
+    one, other = Request("there:1", (A, B)), Request("there:2", (B, C))
+    requested.update([one], lambda: [A])
+    assert requested.added == {B}
+    requested.update([one, other], lambda: [A, B])  # which has come by the lease
+    assert requested.added == {B, C}
+    requested.update([other], list)
+    assert requested.added == {B, C}
+    requested.update([one], lambda: [A, B, C])
+    assert requested.added == {B}
+    requested.close()
+    assert requested.added == set()
+
+
 def test_close_gives_all_leases_back(requested, feeder):
     answered(requested, Request("there:1", (A, C)))
     requested.close()
