@@ -76,12 +76,15 @@ class SupervisedProcess:
         Idempotent.
         """
         self._closing.set()
+        self._end_input()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _end_input(self) -> None:
         outbox = self._socket
         if outbox is not None:
             with suppress(OSError):
                 outbox.shutdown(socket.SHUT_WR)
-        if self._thread.is_alive():
-            self._thread.join(seconds)
 
     def disown(self) -> None:
         """Leave the process to the parent, in a forked child."""
@@ -112,6 +115,8 @@ class SupervisedProcess:
         finally:
             other.close()
         self._socket = own
+        if self._closing.is_set():  # by a thread that saw no socket yet
+            self._end_input()
 
     def _supervise(self) -> None:
         """Log the lines of the process, and start it again where it ends."""

@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
             raise BadArgumentError(
                 "publish_to is not set; give --to, such as --to redis://host:6379/0"
             )
-        name = check_feed_name(args.published_as or settings.feed)
+        named = args.published_as
+        name = check_feed_name(settings.feed if named is None else named)
         FeederLog(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -39,6 +39,7 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (("--to", f"redis://:{PASSWORD}@h/0"), "it holds a password, which belongs in"),
         (("--to", "redis://h/0"), "would send plain text beyond this host"),
         (("--to", "redis://127.0.0.1", "--as", "a b"), "'a b'"),
+        (("--to", "redis://127.0.0.1", "--as", ""), "''"),
         (("--redis-password", PASSWORD), "a password is not accepted here"),
         ((f"--password={PASSWORD}",), "set SHMFEED_REDIS_PASSWORD"),
         (("--symbols", "A"), "unrecognized arguments: --symbols"),

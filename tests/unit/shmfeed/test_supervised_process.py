@@ -94,6 +94,15 @@ def test_it_ends_with_its_supervisor(process, caplog) -> None:
     assert not lines(caplog, "feed spot: child ended")
 
 
+def test_one_that_was_just_started_again_ends_too(module) -> None:
+    """Its supervisor was closed between the end of the last one and this start."""
+    process = SupervisedProcess(module, "spot", "child", b"hello")
+    process.close()
+    process._begin()
+    assert process._process.wait(20) == 0
+    process.disown()
+
+
 def test_one_that_cannot_be_started_is_told(module, caplog, monkeypatch) -> None:
     def refuse(*_, **__):
         raise OSError(24, "Too many open files")
