@@ -19,9 +19,6 @@ _NAMES = (
     "allow_insecure",
     "ca_file",
     "client_cert",
-    "connect_timeout",
-    "reconnect_delay_base",
-    "reconnect_delay_max",
     "log_level",
 )
 _Order = tuple[bytes, str]  # the settings, and the password that is in a file
