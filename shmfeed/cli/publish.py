@@ -9,7 +9,7 @@ from shmfeed.cli.output import print_notice
 from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.errors import BadArgumentError
 from shmfeed.feeder.logs import EarlyLines, FeederLog
-from shmfeed.relay.publish import publish
+from shmfeed.relay.process import publish
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import REDIS_ACCEPTED, redact
 from shmfeed.validation import check_feed_name

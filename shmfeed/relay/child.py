@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from shmfeed.errors import ShmfeedError
-from shmfeed.relay.publish import publish
+from shmfeed.relay.process import publish
 from shmfeed.settings.model import Settings, from_json
 from shmfeed.supervised_process import MOST_BYTES
 from shmfeed.text import one_line

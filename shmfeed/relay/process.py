@@ -1,4 +1,4 @@
-"""Run the publisher of a feed with Redis as its engine."""
+"""Run a publisher with Redis as its engine, as a command or a feeder's child does."""
 
 import threading
 from contextlib import closing
@@ -7,7 +7,20 @@ from shmfeed.control.relay_client import RelayReporter
 from shmfeed.relay.publisher import Publisher
 from shmfeed.relay.redis_connection import RedisTarget
 from shmfeed.relay.redis_engine import RedisEngine
+from shmfeed.relay.redis_target import redis_target
 from shmfeed.segment.mapping import place
+from shmfeed.settings.model import Settings
+
+
+def publish(settings: Settings, address: str, name: str, stop: threading.Event) -> None:
+    """Publish the settings' feed to a Redis under a name, until `stop` is set.
+
+    Raises:
+        BadArgumentError: A file that the settings name cannot be used.
+        ConnectionLostError: A certificate cannot be used.
+    """
+    target = redis_target(settings, address)
+    run_publisher(settings.feed, name, target, settings.flush_interval, stop)
 
 
 def run_publisher(
