@@ -8,6 +8,7 @@ from shmfeed.text import counted, format_ms
 
 RELAY = "relay"  # the key of the facts, and of a status
 ROLES = ("leader", "standby", "follower")
+_EMPTY = {"leader": "", "epoch": 0, "since": 0, "error": ""}  # told for: not known
 # The values that a key may have beside None. A float of JSON may have no point.
 _TYPES: dict[str, tuple[type, ...]] = {
     "leader": (str,),
@@ -29,15 +30,17 @@ class RelayStatus(TypedDict):
     leader: str | None  #: host:pid of the leader's publisher
     epoch: int | None  #: the number of the leadership; a later one is larger
     since: int | None  #: ms UTC, by the leader's clock, since when it leads
-    lag: float | None  #: seconds from the leader's publishing to here
-    behind: int | None  #: flushes not yet taken here
+    #: seconds from the leader's publishing to here; at the leader, of its last flush
+    lag: float | None
+    #: flushes not yet taken here; at the leader, attempts failed since its last flush
+    behind: int | None
     error: str | None  #: the reason why the relay does not work
 
 
 def relay_in(mapping: Mapping) -> RelayStatus | None:
     """Return the status that a segment's last feeder has published, None without one.
 
-    Values of another type, as of another version, are None.
+    Empty values, and those of another type, as of another version, are None.
     """
     told = read_facts(mapping.words, mapping.geometry).get(RELAY)
     if not isinstance(told, dict) or told.get("role") not in ROLES:
@@ -46,7 +49,7 @@ def relay_in(mapping: Mapping) -> RelayStatus | None:
     for key, types in _TYPES.items():
         value = told.get(key)
         is_known = isinstance(value, types) and not isinstance(value, bool)
-        found[key] = value if is_known and value != "" else None
+        found[key] = value if is_known and value != _EMPTY.get(key) else None
     return cast("RelayStatus", found)
 
 

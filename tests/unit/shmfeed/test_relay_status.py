@@ -68,6 +68,13 @@ def test_a_value_of_another_type_is_not_known(feed_name, writer) -> None:
     assert found == {"role": "standby", **NOTHING}
 
 
+def test_a_follower_that_has_not_joined_knows_no_leader(feed_name, writer) -> None:
+    told = {"role": "follower", "leader": "", "epoch": 0, "since": 0, "lag": None}
+    found = status_of(feed_name, writer, {**told, "behind": 0, "error": "no host"})
+    assert found == {"role": "follower", **NOTHING, "behind": 0, "error": "no host"}
+    assert describe_relay(found) == "follower of no leader; no host"
+
+
 def test_a_dead_feeder_relays_nothing(feed_name, writer) -> None:
     writer.set_text("relay", FOLLOWER)
     with shmfeed.attach(feed_name) as feed:
