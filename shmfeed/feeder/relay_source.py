@@ -1,9 +1,7 @@
 """A leader on another host as the source of a feeder's rows."""
 
 import logging
-import os
 import random
-import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -22,7 +20,9 @@ from shmfeed.feeder.requests import RequestQueue
 from shmfeed.feeder.taking import in_venue_spelling
 from shmfeed.feeder.wants import Wants
 from shmfeed.identity import FeedIdentity
-from shmfeed.relay.engine import Engine, EngineAwayError, Joined
+from shmfeed.relay.engine import Engine, EngineAwayError
+from shmfeed.relay.flush import carried_streams
+from shmfeed.relay.leadership import member_name
 from shmfeed.relay.link import MOST_DELAY, OpenEngine
 from shmfeed.relay.session import RelaySession
 from shmfeed.segment.identity import stored_identity
@@ -88,7 +88,7 @@ class RelaySource:
             self._settings,
             self.identity,
             streams,
-            follower=f"{socket.gethostname()}:{os.getpid()}",
+            follower=member_name(),
             wake=requests.wake,
             wake_fd=requests.wake_fd,
         )
@@ -180,11 +180,12 @@ class RelaySource:
         raise last
 
     def _ask(self) -> tuple[FeedIdentity, Streams]:
-        """Ask the next address."""
+        """Join at the next address, to learn both."""
         addresses = self._addresses
         addresses.append(addresses.pop(0))
         with closing(self._open_engine(self._settings, addresses[-1])) as engine:
-            return _of_joined(engine.join())
+            joined = engine.join()
+        return joined.head.identity, carried_streams(joined.catalog, joined.marks)
 
     def _stored(self) -> tuple[FeedIdentity, Streams] | None:
         """Return the identity and the streams that an earlier feeder has left."""
@@ -205,13 +206,3 @@ def make_engine(settings: Settings, address: str) -> Engine:
     from shmfeed.relay.redis_target import redis_target  # noqa: PLC0415
 
     return RedisEngine(settings.source_name, redis_target(settings, address))
-
-
-def _of_joined(joined: Joined) -> tuple[FeedIdentity, Streams]:
-    marks = joined.marks
-    streams = tuple(
-        key
-        for number, key in enumerate(joined.catalog.streams)
-        if number not in marks or marks[number].subscribed
-    )
-    return joined.head.identity, streams

@@ -5,6 +5,7 @@ stream a flush says only what has changed since the one before. Moments travel a
 in ms before `Flush.sent`, so that no host has to trust the clock of another.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,17 @@ class Catalog(NamedTuple):
 
     streams: tuple[StreamKey, ...]
     history: int
+
+
+def carried_streams(
+    catalog: Catalog, marks: Mapping[int, StreamMarks]
+) -> tuple[StreamKey, ...]:
+    """Return the streams of a catalog that are not unsubscribed, in its order."""
+    return tuple(
+        key
+        for number, key in enumerate(catalog.streams)
+        if number not in marks or marks[number].subscribed
+    )
 
 
 class Head(NamedTuple):
