@@ -166,13 +166,10 @@ def nest() -> Iterator[Any]:
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[Any]:
     """Return a `RedisServer` of this test alone; skip where none is installed."""
-    from support.redis_server import RedisServer, missing
+    from support.redis_server import running
 
-    if reason := missing():
-        pytest.skip(reason)
-    server = RedisServer(tmp_path)
-    yield server
-    server.stop()
+    with running(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,10 @@
 import threading
 from typing import Any, Self
 
+import numpy as np
+
 import shmfeed
+from shmfeed.bar import StreamKey
 from shmfeed.identity import FeedIdentity
 from shmfeed.ringbuf import RingWriter
 
@@ -37,6 +40,11 @@ class Beating:
         while not self._stop.wait(0.1):
             self.writer.beat_alive()
             self.writer.tick()  # else its main loop would seem to stand still
+
+    def rows(self, key: StreamKey, most: int = 50) -> list[tuple[int, ...]]:
+        """Return the newest rows of a stream, as the bits of their columns."""
+        block = self.writer.reader(key).snapshot(most).block
+        return [tuple(row) for row in block.view(np.int64).T.tolist()]
 
     def stop_beating(self) -> None:
         self._stop.set()

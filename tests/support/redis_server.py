@@ -6,10 +6,13 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.authority import Authority
 
 from shmfeed.relay.redis_connection import RedisTarget
@@ -129,3 +132,17 @@ class RedisServer:
 
     def all_keys(self) -> list[str]:
         return sorted(key.decode() for key in self.do("KEYS", "*"))
+
+
+@contextmanager
+def running(
+    folder: Path, *options: object, authority: Authority | None = None
+) -> Iterator[RedisServer]:
+    """Run a server; skip the test where none is installed."""
+    if reason := missing():
+        pytest.skip(reason)
+    server = RedisServer(folder, *options, authority=authority)
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import redis_server
 from support.command_line import end
 from support.feeding import feeder
-from support.redis_server import RedisServer
+from support.redis_server import running
 from support.waiting import until
 
 import shmfeed
@@ -55,12 +54,8 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, arguments, words) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path):
-    reason = redis_server.missing()
-    if reason:
-        pytest.skip(reason)
-    server = RedisServer(tmp_path, "--requirepass", PASSWORD)
-    yield server
-    server.stop()
+    with running(tmp_path, "--requirepass", PASSWORD) as server:
+        yield server
 
 
 @pytest.fixture

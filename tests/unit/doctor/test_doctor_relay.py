@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import redis_server
-from support.redis_server import RedisServer, free_port
+from support.redis_server import RedisServer, free_port, running
 
 from shmfeed.doctor.feeds import check_identity
 from shmfeed.doctor.finding import NOTE, OK, PROBLEM, Finding
@@ -18,12 +17,8 @@ PASSWORD = "hunter2hunter2"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    reason = redis_server.missing()
-    if reason:
-        pytest.skip(reason)
-    server = RedisServer(tmp_path, "--requirepass", PASSWORD)
-    yield server
-    server.stop()
+    with running(tmp_path, "--requirepass", PASSWORD) as server:
+        yield server
 
 
 def findings(port: int, password: str = PASSWORD, **more: object) -> list[Finding]:

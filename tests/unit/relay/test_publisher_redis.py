@@ -2,38 +2,22 @@
 
 import os
 import signal
-import threading
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from support.beating import A, Beating, append
+from support.publishing import publishing
 from support.waiting import until
 
 from shmfeed.relay.engine import EngineAwayError, MustJoinError
-from shmfeed.relay.publisher import Publisher
 
-HISTORY = 50
 B = ("B", "5m")
 
 
 @pytest.fixture
 def feed(feed_name):
-    with Beating(feed_name, history=HISTORY) as feed:
+    with Beating(feed_name) as feed:
         yield feed
-
-
-@contextmanager
-def publishing(name, engine, member="here:1"):
-    publisher = Publisher(name, engine, member=member)
-    stop = threading.Event()
-    thread = threading.Thread(target=publisher.run, args=(stop,))
-    thread.start()
-    try:
-        yield publisher
-    finally:
-        stop.set()
-        thread.join()
 
 
 def rows_of(found):
@@ -56,16 +40,11 @@ def joined_rows(engine):
     return {joined.catalog.streams[number]: found for number, found in rows.items()}
 
 
-def rows_in(feed, key):
-    block = feed.writer.reader(key).snapshot(HISTORY).block
-    return [tuple(row) for row in block.view(np.int64).T.tolist()]
-
-
 def test_a_follower_joins_with_the_rows_and_follows(feed, engines):
     append(feed.ring, 1, 2, 3)
     follower = engines.make()
     with publishing(feed.writer.name, engines.make()) as publisher:
-        until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+        until(lambda: joined_rows(follower) == {A: feed.rows(A)})
         joined = follower.join()
         assert joined.head.leader == "here:1"
         assert joined.head.state == "connected"
@@ -80,7 +59,7 @@ def test_a_follower_joins_with_the_rows_and_follows(feed, engines):
                 forming += rows_of([entry.flush.forming]).get(0, [])
                 position = entry.position
                 assert entry.delay < 5.0
-        assert found == rows_in(feed, A)[-1:]
+        assert found == feed.rows(A)[-1:]
         assert forming[-1][0] == 5 * 60_000
         until(lambda: publisher.status["lag"] is not None)
     assert follower.leadership().epoch == 0
@@ -91,14 +70,14 @@ def test_repairs_and_new_streams_reach_a_follower(feed, engines):
     follower = engines.make()
     with publishing(feed.writer.name, engines.make()):
         until(lambda: joined_rows(follower))
-        rows = feed.writer.reader(A).snapshot(HISTORY).block
+        rows = feed.writer.reader(A).snapshot(50).block
         rows[5, 7] = 99.0
         feed.writer.replace_rows(*A, rows)
         append(feed.writer.add_stream(*B), 5, 10, minutes=5)
-        truth = {key: rows_in(feed, key) for key in (A, B)}
+        truth = {key: feed.rows(key) for key in (A, B)}
         until(lambda: joined_rows(follower) == truth)
         feed.writer.drop_rows(*A, 20 * 60_000)
-        truth = {key: rows_in(feed, key) for key in (A, B)}
+        truth = {key: feed.rows(key) for key in (A, B)}
         until(lambda: joined_rows(follower) == truth)
 
 
@@ -110,7 +89,7 @@ def test_a_redis_that_was_restarted_empty_has_all_again(feed, engines, redis_ser
         before = follower.leadership().epoch
         redis_server.restart()
         append(feed.ring, 4)
-        until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+        until(lambda: joined_rows(follower) == {A: feed.rows(A)})
         assert follower.leadership().epoch > before
         until(lambda: publisher.status["error"] is None)
 
@@ -122,7 +101,7 @@ def test_keys_that_were_deleted_are_written_again(feed, engines, redis_server):
         until(lambda: joined_rows(follower))
         redis_server.do("FLUSHALL")
         append(feed.ring, 4)
-        until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+        until(lambda: joined_rows(follower) == {A: feed.rows(A)})
 
 
 PROCESS = """
@@ -143,16 +122,16 @@ def test_a_stopped_leader_that_wakes_is_refused_and_writes_nothing(
     append(feed.ring, 1, 2)
     follower = engines.make("shared")
     leader = child(PROCESS, feed_name, redis_server.port)
-    until(lambda: joined_rows(follower) == {A: rows_in(feed, A)})
+    until(lambda: joined_rows(follower) == {A: feed.rows(A)})
     before = follower.leadership()
     os.kill(leader.pid, signal.SIGSTOP)
     append(feed.ring, 3, 4)  # which it has not told yet
-    with Beating(feed_name + "-b", history=HISTORY) as other:
+    with Beating(feed_name + "-b") as other:
         append(other.ring, 1, 2, 5)
         standby = publishing(other.writer.name, engines.make("shared"), "there:2")
         with standby as publisher:
             until(lambda: publisher.status["role"] == "leader")
-            until(lambda: joined_rows(follower) == {A: rows_in(other, A)})
+            until(lambda: joined_rows(follower) == {A: other.rows(A)})
             now = follower.leadership()
             assert now.leader == "there:2"
             assert now.epoch > before.epoch
@@ -162,7 +141,7 @@ def test_a_stopped_leader_that_wakes_is_refused_and_writes_nothing(
             # Once it has told that it lives, it has met the fence.
             until(lambda: before.leader in members(redis_server, "shared"))
             append(other.ring, 6)
-            until(lambda: joined_rows(follower) == {A: rows_in(other, A)})
+            until(lambda: joined_rows(follower) == {A: other.rows(A)})
             assert follower.leadership() == now
             entries = follower.follow(position, 1.0)
             assert {one.position.epoch for one in entries} == {now.epoch}

@@ -5,6 +5,7 @@ import ssl
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from support.redis_server import (
     PATIENCE_SECONDS,
     RedisServer,
     free_port,
-    missing,
+    running,
 )
 from support.relay_flushes import MINUTES, join, rows, whole
 
@@ -120,12 +121,11 @@ class TestTheWayThere:
 
     def test_a_cluster(self, tmp_path: Path) -> None:
         """All keys of a feed lie on one node, as each script needs them."""
-        if reason := missing():
-            pytest.skip(reason)
         options = ("--cluster-enabled", "yes", "--cluster-port", free_port())
-        server = RedisServer(tmp_path, *options)
-        engines = Engines(server)
-        try:
+        with (
+            running(tmp_path, *options) as server,
+            closing(Engines(server)) as engines,
+        ):
             leader = engines.make()
             with pytest.raises(
                 EngineAwayError, match=r"cluster is down|slot not served"
@@ -145,9 +145,6 @@ class TestTheWayThere:
             assert held == {0: {5: 1.0}}
             leader.flush(whole(ROWS, MINUTES[:1]))
             leader.requests()
-        finally:
-            engines.close()
-            server.stop()
 
     def test_a_password_is_asked_for(self, redis_server: RedisServer) -> None:
         redis_server.do("CONFIG", "SET", "requirepass", "right")
@@ -193,10 +190,7 @@ class TestTheWayThere:
     def test_tls(
         self, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if reason := missing():
-            pytest.skip(reason)
-        server = RedisServer(tmp_path, authority=authority)
-        try:
+        with running(tmp_path, authority=authority) as server:
             context = ssl.create_default_context(cafile=str(authority.file))
             for host in (HOST, "localhost"):
                 engine = RedisEngine(
@@ -214,8 +208,6 @@ class TestTheWayThere:
             plain = RedisTarget(HOST, server.port, tls=context)
             assert "may be one of plain" in self.error(plain, EngineAwayError)
             self.error(RedisTarget(HOST, server.tls_port), EngineAwayError)
-        finally:
-            server.stop()
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
