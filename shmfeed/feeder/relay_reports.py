@@ -31,7 +31,7 @@ class RelayReports:
             self._publish()
 
     def disconnected(self, connection: int) -> None:
-        """Publish no longer what a connection has told that has ended."""
+        """Publish no longer the report of a connection that has ended."""
         if self._told.pop(connection, None) is not None:
             self._publish()
 
