@@ -25,7 +25,6 @@ from support.relay_flushes import MINUTES, join, rows, whole
 
 from shmfeed.relay import redis_connection, redis_leader
 from shmfeed.relay.engine import (
-    Answer,
     EngineAwayError,
     EngineRefusedError,
     Entry,
@@ -222,35 +221,12 @@ def test_a_target_hides_its_password() -> None:
     assert str(target) == "[::1]:1/2"
 
 
-COMMANDS = "evalsha eval hmget hget hset hsetnx hdel hgetall hexists type getrange"
-COMMANDS += (
-    " setrange get set exists pexpire xadd xread mget time unlink del info select"
-)
-
-
 class TestRights:
+    """`relay/test_rights.py` has those that suffice."""
+
     def user(self, engines: Engines, *rules: str) -> RedisEngine:
         engines.server.do("ACL", "SETUSER", "u", "reset", "on", ">right", *rules)
         return engines.make(user="u", password="right")
-
-    def test_the_listed_commands_are_enough(self, engines: Engines) -> None:
-        rules = [f"+{command}" for command in COMMANDS.split()]
-        leader = self.user(engines, "~{shmfeed:*}:*", *rules)
-        follower = engines.make(user="u", password="right", db=0)
-        assert leader.lead("host:1", 5)
-        leader.flush(whole(ROWS))
-        leader.renew()
-        leader.stand_by(Member("host:1", True, 0))
-        joined, _ = join(follower)
-        leader.flush(Flush(1, ROWS))
-        assert follower.follow(joined.position, 5)
-        assert follower.follow(joined.position._replace(sequence=1), 0.0)
-        follower.request(Request("host:2", MINUTES))
-        leader.requests()
-        leader.answer("host:2", Answer(MINUTES, {}))
-        leader.flush(whole(ROWS, MINUTES[:1]))
-        assert leader.warnings() == []
-        leader.resign()
 
     @pytest.mark.parametrize("lacking", ["evalsha", "info", "time", "xadd"])
     def test_one_that_is_lacking_is_named(self, engines: Engines, lacking: str) -> None:
