@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from shmfeed.layout import State
     from shmfeed.leases import Lease, lease
     from shmfeed.manager import WebSocketManager, get_websocket_manager
+    from shmfeed.relay_status import RelayStatus
     from shmfeed.settings.arguments import SettingsArguments
     from shmfeed.status import ConnectionStatus, FeedStatus, StreamStatus
     from shmfeed.writer import FeedWriter, create
@@ -82,6 +83,7 @@ __all__ = [
     "MissingBarsWarning",
     "NoDataError",
     "RecordingError",
+    "RelayStatus",
     "Ring",
     "RingStatus",
     "RingWriter",
@@ -134,6 +136,7 @@ if not TYPE_CHECKING:
         "shmfeed.layout": ("State",),
         "shmfeed.leases": ("Lease", "lease"),
         "shmfeed.manager": ("WebSocketManager", "get_websocket_manager"),
+        "shmfeed.relay_status": ("RelayStatus",),
         "shmfeed.settings.arguments": ("SettingsArguments",),
         "shmfeed.status": ("ConnectionStatus", "FeedStatus", "StreamStatus"),
         "shmfeed.writer": ("FeedWriter", "create"),

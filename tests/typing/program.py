@@ -19,6 +19,7 @@ from shmfeed import (
     FeedWriter,
     Field,
     Health,
+    RelayStatus,
     Ring,
     RingStatus,
     RingWriter,
@@ -175,10 +176,12 @@ def status(feed: Feed, ring: Ring) -> tuple[State, Health]:
     print(feed.heartbeat())
     rows: list[StreamStatus] = found["streams"]
     connection: ConnectionStatus = feed.connection()
+    relay: RelayStatus | None = found["relay"]
     one: RingStatus = ring.status()
     age: float | None = one.age
     print(rows[0]["gaps"], rows[0]["last_close_time"], connection["state"], age)
     print(found["pid"], found["last_error"], found.get("market_type"), found["bars"])
+    print(None if relay is None else (relay["role"], relay["lag"]))
     feed.close()
     return one.state, found["health"]
 

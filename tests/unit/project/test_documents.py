@@ -17,6 +17,7 @@ from shmfeed import bar
 from shmfeed.codecs import get_codec
 from shmfeed.feeder.reload import FIXED
 from shmfeed.layout import COUNTERS
+from shmfeed.relay_status import RelayStatus
 from shmfeed.settings.model import Settings
 from shmfeed.settings.schema import MARKETS, PROTOCOLS, SETTINGS
 from shmfeed.status import ConnectionStatus, FeedStatus, StreamStatus
@@ -193,7 +194,9 @@ def test_the_reference_shows_no_name_that_is_not_public(site: Path) -> None:
     assert sorted(shown - public - parts) == []
 
 
-@pytest.mark.parametrize("status", [FeedStatus, StreamStatus, ConnectionStatus])
+@pytest.mark.parametrize(
+    "status", [FeedStatus, StreamStatus, ConnectionStatus, RelayStatus]
+)
 def test_each_key_of_a_status_is_in_the_reference(site: Path, status: type) -> None:
     keys = {f"shmfeed.{status.__name__}.{key}" for key in status.__annotations__}
     assert sorted(keys - anchors_of_the_reference(site)) == []
