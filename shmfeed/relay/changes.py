@@ -43,7 +43,7 @@ from shmfeed.relay.segment_rows import (
 from shmfeed.segment.mapping import Mapping
 
 _TRIES = 20  # of a whole read that a writer outran
-_UNKNOWN = -1  # a forming bar that followers have, or have not
+_UNKNOWN = -1  # in place of a counter: a forming bar that followers may have or lack
 _MANY = 4  # a stream is told whole if more than one in so many of its rows differ
 _UNSUBSCRIBED = StreamMarks(subscribed=False, since=0)
 

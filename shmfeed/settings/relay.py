@@ -17,8 +17,6 @@ from shmfeed.validation import check_feed_name
 MARKET = "relayed"  # the market of that protocol, which is the leader's to know
 PASSWORD = "redis_password"  # noqa: S105  the setting's name, not its value
 PASSWORD_FILE = "redis_password_file"  # noqa: S105  as above
-# The links to Redis come back fast: no venue counts them.
-RECONNECT_DELAY_MAX = 5.0
 
 _FILE = "the path of a file whose only line is the password"
 MISSING_PACKAGES = (
