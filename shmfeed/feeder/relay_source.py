@@ -146,7 +146,7 @@ class RelaySource:
         wanted, carried = set(union), set(session.acknowledged)
         is_other = not wanted <= carried or (wanted and not session.followed)
         if is_other and not session.is_changing:
-            session.change(union)
+            session.claim(union)
         return ""
 
     def _refill(self) -> None:

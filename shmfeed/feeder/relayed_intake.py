@@ -3,7 +3,8 @@
 The leader's ledger has decided what is a row. So this intake closes, doubts and
 repairs nothing: it has neither a venue's clock nor messages, and its ledgers only know
 the rows. Health is told by the leader's marks, whose ages become moments of this host's
-clock. The delay of the link is in them, so that no bar looks fresher than it is.
+clock. The delay of the link is in them, so that no bar looks fresher than it is. Rows
+alone update no stream: a leader may have corrected or filled in old ones.
 """
 
 import math
@@ -21,7 +22,7 @@ from shmfeed.feeder.relayed_rows import Found, RelayedRows
 from shmfeed.feeder.row_events import DueBars
 from shmfeed.feeder.throttled import ThrottledWarning
 from shmfeed.history.interface import Block
-from shmfeed.layout import TIME_LIMIT, UNCOMPARED
+from shmfeed.layout import NO_BAR, TIME_LIMIT, UNCOMPARED
 from shmfeed.marks import StreamMoments
 from shmfeed.memory.words import boot_ns
 from shmfeed.relay.flush import NEVER, Head, RowsOfStreams, StreamMarks
@@ -55,11 +56,11 @@ class RelayedIntake(Intake):
         self._keeps_silence = keeps_silence
         self._refused_rows = ThrottledWarning("rows of the leader are refused")
         self._next_relay = 0.0
+        self._is_new = True  # it has been told no streams yet
         self._covered: set[StreamKey] = set()
-        self._updated: dict[StreamKey, int] = {}  # CLOCK_BOOTTIME ns, as shown
-        self._marks: dict[
-            StreamKey, tuple[StreamMarks, StreamMoments]
-        ] = {}  # the leader's newest
+        # The newest marks of all streams of the leader, of which more may be carried.
+        self._told: dict[StreamKey, tuple[StreamMarks, StreamMoments]] = {}
+        self._shown: dict[StreamKey, StreamMarks] = {}
 
     def take_news(self, news: Delivery) -> None:
         """Write a leader's news; wake the readers once."""
@@ -68,7 +69,7 @@ class RelayedIntake(Intake):
         now = self._now()
         self._writer.count("messages")
         streams = list(map(self._streams.get, news.streams))
-        closed, forming = map(_sound, (news.closed, news.forming))
+        closed, forming = _sound(news.closed), _sound(news.forming, NO_BAR)
         if closed is not news.closed or forming is not news.forming:
             self._say(self._refused_rows.add("times out of range", now))
         self._take_rows(news, closed, streams, now)
@@ -82,13 +83,17 @@ class RelayedIntake(Intake):
         """Carry exactly these streams from now on; those carried before continue."""
         for key in self._streams.keys() - set(streams):
             self._relayed.forget(key)
-            self._marks.pop(key, None)
-            self._updated.pop(key, None)
+            self._shown.pop(key, None)
             self._covered.discard(key)
+        known, is_first = set(self._streams), self._is_new
+        self._is_new = False
         super().set_streams(streams)
         for key, stream in self._streams.items():
             if key not in self._covered:
                 stream.connected_at = LAST_TIME  # rows until then have closed before
+        if not is_first:  # else as the writer found it: it may have been handed over
+            new = self._streams.keys() - known - self._covered
+            self._writer.mark_connection(new, False)
 
     def connected(self, streams: Iterable[StreamKey] | None = None) -> None:
         """Show the leader's marks of these streams again: the link brings them."""
@@ -99,10 +104,8 @@ class RelayedIntake(Intake):
             if stream.connected_at == LAST_TIME:
                 stream.connected_at = time.time_ns() // _MS
             stream.heard = now
-            if key in self._marks:
-                marks, moments = self._marks[key]
-                moments = moments._replace(updated=self._updated[key])
-                self._show(key, marks, moments)
+            if key in self._told:
+                self._show(key)
 
     def disconnected(
         self,
@@ -137,6 +140,7 @@ class RelayedIntake(Intake):
             self._writer.set_text("relay", self._relay())
             self._rows.found.clear()  # the leader's feeder repairs
             self.missing.log(now)
+            self._count_gaps()
         self._finish(now)
 
     def silences(self) -> dict[StreamKey, float]:
@@ -176,40 +180,48 @@ class RelayedIntake(Intake):
                     self._say(self._refused_rows.add(str(error), now))
 
     def _take_marks(self, news: LeaderNews, streams: Found) -> None:
-        """Show marks; streams with bars but without marks were updated as told."""
+        """Take marks, and show those of all streams that the news are about."""
         known = len(streams)
         for number, marks in news.marks.items():
+            if number < known:
+                moments = _moments(marks, news.made_at)
+                self._told[news.streams[number]] = marks, moments
+        changed = {*news.closed.numbers.tolist(), *news.forming.numbers.tolist()}
+        changed.update(news.marks, news.whole)
+        for number in changed:
             stream = streams[number] if number < known else None
             if stream is not None:
-                self._show(stream.key, marks, _moments(marks, news.made_at))
-        changed = {*news.closed.numbers.tolist(), *news.forming.numbers.tolist()}
-        changed.difference_update(news.marks, news.whole)
-        keys = [found.key for n in changed if n < known and (found := streams[n])]
-        self._writer.copy_updates(keys, news.made_at)
-        self._updated.update(dict.fromkeys(keys, news.made_at))
-        for number in news.whole:  # the marks of rows that are told whole are to come
-            stream = streams[number] if number < known else None
-            if stream is not None and number not in news.marks:
-                self._writer.copy_updates(
-                    [stream.key], self._updated.get(stream.key, 0)
-                )
+                self._show(stream.key)
 
-    def _show(self, key: StreamKey, marks: StreamMarks, moments: StreamMoments) -> None:
+    def _show(self, key: StreamKey) -> None:
         """Show the leader's marks; reason, limit and holes only if they are others.
 
-        A stream that the link does not bring stays away, whatever the leader says.
+        A stream that the link does not bring stays away, whatever the leader says. One
+        whose marks are still to come has no update yet.
         """
-        shown = self._marks.get(key)
-        self._marks[key] = marks, moments
-        self._updated[key] = moments.updated
+        told = self._told.get(key)
+        if told is None:
+            self._writer.copy_updates([key], 0)
+            return
+        marks, moments = told
         writer, is_covered = self._writer, key in self._covered
         writer.copy_moments(key, moments, marks.recovering, with_away=is_covered)
-        if shown is not None and marks[_SILENCE:] == shown[0][_SILENCE:]:
+        shown = self._shown.get(key)
+        if shown is not None and marks[_SILENCE:] == shown[_SILENCE:]:
             return
+        self._shown[key] = marks
         writer.explain(key, marks.reason, marks.why)
         writer.set_holes(key, marks.holes)
         if not self._keeps_silence:
             writer.set_silence(key, marks.silence / 1000 if marks.silence else None)
+
+    def _count_gaps(self) -> None:
+        """Count missing bars again: the oldest ones may have left the ring."""
+        for key, stream in self._streams.items():
+            if stream.gaps:
+                self._rows.count_gaps(stream)
+                if key in self._told:
+                    self._show(key)
 
     def _take_head(self, news: LeaderNews, head: Head) -> int | None:
         """Take the clock from a head; return when the venue has sent data last."""
@@ -228,10 +240,15 @@ class RelayedIntake(Intake):
         self._say(self._rows.finish(now))
 
 
-def _sound(rows: RowsOfStreams) -> RowsOfStreams:
-    """Return the rows whose times a ring can hold; the same object if all are."""
+def _sound(rows: RowsOfStreams, but: int | None = None) -> RowsOfStreams:
+    """Return the rows whose times a ring can hold, or that open at `but`.
+
+    The same object if all are.
+    """
     opens, closes = rows.block[:2].view(np.int64)
     sound = (opens >= 0) & (opens < closes) & (closes < TIME_LIMIT)
+    if but is not None:
+        sound |= opens == but
     if sound.all():
         return rows
     block = np.ascontiguousarray(rows.block[:, sound])
@@ -257,4 +274,6 @@ def _moments(marks: StreamMarks, made_at: int) -> StreamMoments:
         for age in (since, updated, away, back, compared)
     ]
     compared = UNCOMPARED if marks.is_uncompared else compared
+    if not marks.subscribed and not away:
+        away = since or made_at  # no connection carries it
     return StreamMoments(since, updated, away, back, compared)

@@ -23,6 +23,7 @@ from shmfeed.feeder.row_publisher import RETRY_SECONDS, RowPublisher, cause_of
 from shmfeed.feeder.stream import StreamState
 from shmfeed.feeder.throttled import ThrottledWarning
 from shmfeed.history.interface import Block
+from shmfeed.layout import NO_BAR
 from shmfeed.relay.flush import RowsOfStreams
 from shmfeed.writer import FeedWriter
 
@@ -92,12 +93,17 @@ class RelayedRows:
         self._make_equal(stream, rows, now)
 
     def update_forming(self, streams: Found, forming: RowsOfStreams) -> None:
-        """Show these forming bars, unless a row is as new."""
+        """Show these forming bars, unless a row is as new; take back those of none."""
         numbers = forming.numbers.tolist()
         for number, bar in zip(numbers, bars_of(forming.block), strict=True):
             stream = streams[number] if number < len(streams) else None
-            if stream is not None and bar.open_time > stream.ledger.last_open:
+            if stream is None:
+                continue
+            last = stream.ledger.last_open
+            if bar.open_time > last:
                 stream.ring.update_forming(bar.open_time, *bar[2:9])
+            elif bar.open_time == NO_BAR and stream.ring.reader.forming() is not None:
+                self._writer.cut_rows(*stream.key, last + 1)
 
     def tick(self, streams: dict[StreamKey, StreamState], now: float) -> None:
         """Try again to write the rows for which there was no memory."""
@@ -136,7 +142,7 @@ class RelayedRows:
         outlived, newest = self._outlived.get(key), int(opens[-1])
         if outlived is not None:
             keep &= (known <= outlived) | (known > newest)
-            if newest >= known[-1]:
+            if not len(known) or newest >= known[-1]:
                 del self._outlived[key]
             else:
                 self._outlived[key] = max(outlived, newest)

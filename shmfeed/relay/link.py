@@ -65,6 +65,12 @@ class LinkCurrent(NamedTuple):
     """All rings have come."""
 
 
+class LinkFilled(NamedTuple):
+    """All rows of these streams have come, as `fill` has asked."""
+
+    streams: Streams
+
+
 class LinkEntries(NamedTuple):
     """Flushes in order, and when they came: CLOCK_BOOTTIME ns."""
 
@@ -94,7 +100,15 @@ class LinkLost(NamedTuple):
     next_at: float = 0.0
 
 
-LinkItem = LinkJoined | LinkRows | LinkCurrent | LinkEntries | LinkAnswer | LinkLost
+LinkItem = (
+    LinkJoined
+    | LinkRows
+    | LinkCurrent
+    | LinkFilled
+    | LinkEntries
+    | LinkAnswer
+    | LinkLost
+)
 
 
 class _MustReopenError(Exception):
@@ -141,7 +155,7 @@ class FollowerLink:
         self._stopping = False
         self._reopens = ""  # why the present engine is to be left
         self._history = 0  # of the leader's rings
-        self._to_fill: Streams = ()
+        self._to_fill: deque[Streams] = deque()
         self._poke = threading.Event()  # ends the wait before an attempt
         self._asked: Streams = ()
         self._told: Streams = ()  # as of the last request
@@ -175,7 +189,7 @@ class FollowerLink:
 
     def fill(self, streams: Streams) -> None:
         """Bring all rows of these streams, which the leader carries already."""
-        self._to_fill += streams
+        self._to_fill.append(streams)
 
     def retry(self) -> None:
         """Make the next attempt at once."""
@@ -235,9 +249,10 @@ class FollowerLink:
             self._lose(str(error), self._first_delay(), joins_again=True)
 
     def _join(self, engine: Engine) -> Position:
-        joined = engine.join()
+        self._to_fill.clear()  # all rows come
+        joined, at = engine.join(), boot_ns()
         self._check(joined.head)
-        self._hand(LinkJoined(joined, boot_ns(), self._address))
+        self._hand(LinkJoined(joined, at, self._address))
         self._history = joined.catalog.history
         self._read_rings(engine, joined.catalog)
         self._hand(LinkCurrent())
@@ -255,21 +270,30 @@ class FollowerLink:
         if self._reopens:
             reason, self._reopens = self._reopens, ""
             raise _MustReopenError(reason)
-        if self._to_fill:
-            streams, self._to_fill = self._to_fill, ()
-            self._read_rings(engine, Catalog(streams, self._history))
         if self._asked or self._told:
             self._request(engine)
-        entries = engine.follow(position, FOLLOW_SECONDS)
+        to_fill = len(self._to_fill)
+        entries, at = engine.follow(position, FOLLOW_SECONDS), boot_ns()
         if not entries:
             return position
         for entry in entries:
             if entry.flush.head is not None:
                 self._check(entry.flush.head)
+        for _ in range(to_fill):
+            self._fill(engine, self._to_fill.popleft())
         self._has_followed, self._failures = True, 0
         self._handed += len(entries)
-        self._hand(LinkEntries(entries, boot_ns()))
+        self._hand(LinkEntries(entries, at))
         return entries[-1].position
+
+    def _fill(self, engine: Engine, streams: Streams) -> None:
+        """Hand over all rows of streams, before the entries that have just come.
+
+        A leader writes an entry, then its rows to the rings, then the next entry. So
+        the rings have the rows of all entries that were handed over.
+        """
+        self._read_rings(engine, Catalog(streams, self._history))
+        self._hand(LinkFilled(streams))
 
     def _request(self, engine: Engine) -> None:
         now, asked = boot_seconds(), self._asked

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from shmfeed.layout import NO_BAR
 from shmfeed.relay.flush import NO_ROWS, Head, RowsOfStreams, StreamMarks
 from shmfeed.wire.events import Delivery, Streams
 
@@ -33,3 +36,14 @@ class LeaderNews(Delivery):
     marks: dict[int, StreamMarks] = field(default_factory=dict)
     head: Head | None = None
     sent: int = 0
+
+
+def with_absent(forming: RowsOfStreams, streams: int) -> RowsOfStreams:
+    """Return the forming bars of so many streams; those without one have `NO_BAR`."""
+    absent = np.setdiff1d(np.arange(streams), forming.numbers)
+    nothing = np.zeros((len(forming.block), len(absent)))
+    nothing.view(np.int64)[:2] = NO_BAR
+    numbers = np.concatenate([forming.numbers, absent])
+    block = np.concatenate([forming.block, nothing], axis=1)
+    order = np.argsort(numbers, kind="stable")
+    return RowsOfStreams(numbers[order], np.ascontiguousarray(block[:, order]))

@@ -33,7 +33,7 @@ from shmfeed.relay.engine import (
     Request,
 )
 from shmfeed.relay.feed_state import aged
-from shmfeed.relay.flush import NEVER, Catalog, Head, RowsOfStreams
+from shmfeed.relay.flush import NEVER, Catalog, Flush, Head, RowsOfStreams
 from shmfeed.relay.redis_feed import RedisFeed
 from shmfeed.relay.rows import to_block, unpack_ring
 from shmfeed.relay.script import JOIN, MISS, PLACE, REQUEST
@@ -54,7 +54,6 @@ class FollowerSide(RedisFeed):
         keys = self._keys
         names = (keys.fence, keys.head, keys.catalog, keys.state, keys.live)
         _, held, *blobs = self._run_timed(JOIN, names)
-        now = boot_seconds()
         incarnation, entry, epoch, sequence = self._check_fence(held)
         for key, blob in zip(names[1:4], blobs, strict=True):
             if blob is None:
@@ -70,7 +69,7 @@ class FollowerSide(RedisFeed):
             catalog,
             {number: aged(marks, ms) for number, (ms, marks) in state.marks.items()},
             state.forming,
-            self._delay(now, state.made),
+            self._delay(state.made),
         )
 
     def _check_fence(self, held: Sequence[bytes | None]) -> tuple[str, str, int, int]:
@@ -102,8 +101,9 @@ class FollowerSide(RedisFeed):
             " write it again"
         )
 
-    def _delay(self, now: float, made: float) -> float:
-        return max(0.0, self._clock.latest(now) - made)
+    def _delay(self, made: float) -> float:
+        """Return the seconds since then at most, once nothing is left to be done."""
+        return max(0.0, self._clock.latest(boot_seconds()) - made)
 
     def rings(self, catalog: Catalog) -> Iterator[RowsOfStreams]:
         """Yield the closed rows of all streams of a catalog, in pieces.
@@ -155,8 +155,8 @@ class FollowerSide(RedisFeed):
 
     def _entries(self, position: Position, found: Sequence[Any]) -> list[Entry]:
         """Return the entries up to one that does not follow the one before it."""
-        now, key = boot_seconds(), self._keys.live
-        entries: list[Entry] = []
+        key = self._keys.live
+        entries: list[tuple[Position, Flush, float]] = []
         for name, fields in found:
             parts = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
             try:
@@ -178,8 +178,9 @@ class FollowerSide(RedisFeed):
             position = position._replace(
                 entry=name.decode(), epoch=epoch, sequence=sequence
             )
-            entries.append(Entry(position, flush, self._delay(now, made)))
-        return entries
+            entries.append((position, flush, made))
+        # Reading many large ones takes a while, which counts.
+        return [Entry(at, flush, self._delay(made)) for at, flush, made in entries]
 
     def _check_place(self, position: Position) -> None:
         """Raise MustJoinError if the leader is elsewhere, though no entry came."""

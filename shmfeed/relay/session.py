@@ -21,21 +21,22 @@ import numpy as np
 
 from shmfeed.bar import StreamKey
 from shmfeed.identity import FeedIdentity
-from shmfeed.memory.words import boot_ns
 from shmfeed.relay.engine import Entry, Position
-from shmfeed.relay.flush import Catalog, Head, StreamMarks
+from shmfeed.relay.flush import Catalog, StreamMarks
+from shmfeed.relay.leader_signs import LeaderSigns
 from shmfeed.relay.link import (
     FollowerLink,
     LinkAnswer,
     LinkCurrent,
     LinkEntries,
+    LinkFilled,
     LinkItem,
     LinkJoined,
     LinkLost,
     LinkRows,
     OpenEngine,
 )
-from shmfeed.relay.news import LeaderNews
+from shmfeed.relay.news import LeaderNews, with_absent
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
 from shmfeed.wire.boot_clock import boot_seconds
@@ -54,9 +55,7 @@ from shmfeed.wire.events import (
 )
 from shmfeed.wire.poller import Poller
 
-SILENT_SECONDS = 3.0  # a leader that lives is heard of each half second
 _MOST_ITEMS = 32  # that one batch takes
-_SECOND = 1_000_000_000
 _SUBSCRIBED = StreamMarks()
 
 
@@ -121,15 +120,14 @@ class RelaySession:
         self._covered: frozenset[StreamKey] = frozenset()
         self._is_covered = False  # no stream is to be added to those
         self._carried: Streams = ()  # by the leader
+        self._filling: frozenset[StreamKey] = frozenset()  # their rows are to come
         self._refused: frozenset[StreamKey] = frozenset()  # told already
         self._catalog = Catalog((), 0)
         self._marks: dict[int, StreamMarks] = {}
-        self._head: Head | None = None
+        self._signs = LeaderSigns()
         self._joined: LinkJoined | None = None
         self._with_rows: set[int] = set()  # of the rings that have come
         self._position: Position | None = None
-        # CLOCK_BOOTTIME ns of the last flush: taken, brought by the link, made.
-        self._taken_at = self._heard_at = self._made_at = 0
 
     # The surface of a session
 
@@ -160,8 +158,16 @@ class RelaySession:
         self._change_until = boot_seconds() + self._settings.ack_timeout
         self._link.ask(self._asked)
 
+    def claim(self, streams: Streams) -> None:
+        """Ask for streams that are wanted already, until the leader carries them."""
+        followed = frozenset(self.followed)
+        self._asked = tuple(key for key in streams if key not in followed)
+        self._link.ask(self._asked)
+        self._acknowledge(self._asked)
+        self._events.append(Subscribed(self.acknowledged))
+
     def follow_named(self) -> None:
-        """Follow only streams that are asked for by name from the next change on."""
+        """Follow only streams that are asked for by name, which `claim` tells."""
         self._follows_all, self.followed = False, ()
 
     def ask_again(self, streams: Iterable[StreamKey]) -> None:
@@ -196,15 +202,13 @@ class RelaySession:
 
     def relay(self) -> dict[str, Any]:
         """Return the status of the link: the status key `relay`."""
-        head, position = self._head, self._position
-        taken_at = self._taken_at if self._is_covered else boot_ns()
-        lag = (taken_at - self._made_at) / _SECOND if self._made_at else None
+        head, position = self._signs.head, self._position
         return {
             "role": "follower",
             "leader": "" if head is None else head.leader,
             "epoch": 0 if position is None else position.epoch,
             "since": 0 if head is None else head.since,
-            "lag": None if lag is None else round(lag, 6),
+            "lag": self._signs.lag(is_away=not self._is_covered),
             "behind": self._link.behind,
             "error": "" if self.status.state == "connected" else self._said(),
         }
@@ -235,6 +239,9 @@ class RelaySession:
                 self._tell(streams, closed=rows, whole=numbers)
             case LinkCurrent():
                 self._take_current()
+            case LinkFilled(streams):
+                self._filling -= frozenset(streams)
+                self._is_covered = False
             case LinkEntries(entries, at):
                 for entry in entries:
                     self._take_entry(entry, at)
@@ -249,12 +256,12 @@ class RelaySession:
         self._joined, self._position = item, joined.position
         self._catalog, self._marks = joined.catalog, dict(joined.marks)
         self._with_rows.clear()
-        self._hear(item.at, joined.delay)
+        self._filling = frozenset()
+        self._signs.join(joined, item.at)
         is_reconnect = self._number > 0
         self._number += 1
         self._reconnects += is_reconnect
         self._attempts = 0
-        self._head = joined.head
         self._events.append(
             Connected(is_reconnect, self._number, endpoint=self._endpoint)
         )
@@ -269,29 +276,30 @@ class RelaySession:
         numbers = set(range(len(self._catalog.streams)))
         self._tell(
             whole=tuple(numbers - self._with_rows),  # they have no row
-            forming=joined.forming,
+            forming=with_absent(joined.forming, len(numbers)),
             marks=joined.marks,
             head=joined.head,
         )
         self._is_current = True
-        self._heard_at = boot_ns()  # the rings have just come
+        self._signs.take_rings()
         self._change_until = boot_seconds() + self._settings.ack_timeout
 
     def _take_entry(self, entry: Entry, at: int) -> None:
         flush = entry.flush
         self._position = entry.position
-        self._hear(at, entry.delay)
+        self._signs.hear(at, entry.delay)
         must_carry = flush.catalog is not None
         if flush.catalog is not None:
             self._renumber(flush.catalog)
         if flush.head is not None:
-            self._head = flush.head
+            self._signs.head = flush.head
         for number, marks in flush.marks.items():
             before = self._marks.get(number, _SUBSCRIBED)
             must_carry = must_carry or before.subscribed != marks.subscribed
         self._marks.update(flush.marks)
         if must_carry:
-            self._carry()
+            streams = self._catalog.streams
+            self._carry(frozenset(streams[n] for n in flush.whole))
         self._tell(
             closed=flush.closed,
             forming=flush.forming,
@@ -337,22 +345,18 @@ class RelaySession:
 
     # The leader
 
-    def _hear(self, at: int, delay: float) -> None:
-        self._heard_at, self._made_at = at, at - round(delay * _SECOND)
-        self._taken_at = boot_ns()
-
     def _judge_leader(self) -> None:
         """Show what the leader's state, or its silence, means for the streams."""
-        if not self._is_current or self._head is None:
+        head, away = self._signs.head, self._signs.why_away()
+        if not self._is_current or head is None:
             return
-        away = self._leader_away(self._head)
         if away:
             self._uncover(away, was_connected=True)
             self._show(state="reconnecting", phase="waiting", last_error=away)
             return
         if not self._is_covered:
             self._cover()
-        state, error = self._head.state, self._said()
+        state, error = head.state, self._said()
         if state not in ("connected", "error"):
             state = "reconnecting"
         self._show(
@@ -366,29 +370,20 @@ class RelaySession:
             next_attempt_at=0.0,
         )
 
-    def _leader_away(self, head: Head) -> str:
-        """Return why nothing comes from the leader's feeder, "" if something may."""
-        if head.state == "disconnected":
-            return f"the feeder of the leader {head.leader} is dead"
-        silent = (boot_ns() - self._heard_at) / _SECOND
-        if silent < SILENT_SECONDS:
-            return ""
-        return f"no leader: nothing from {head.leader} for {SILENT_SECONDS:g} s or more"
-
     def _said(self) -> str:
         """Return the error in force, "" for none."""
-        if not self._is_current or self._head is None:
+        if not self._is_current or self._signs.head is None:
             return self.status.last_error
-        away = self._leader_away(self._head)
-        if away or self._head.state == "connected":
-            return away
-        why = self._head.last_error or f"its state is {self._head.state}"
-        return f"the leader {self._head.leader} has no connection: {why}"
+        return self._signs.error()
 
     # Streams
 
-    def _carry(self) -> None:
-        """Find and tell the streams that the feed carries from now on."""
+    def _carry(self, brought: frozenset[StreamKey] = frozenset()) -> None:
+        """Find and tell the streams that the feed carries from now on.
+
+        The rows of those `brought` come of themselves.
+        """
+        before = frozenset(self._carried)
         self._carried = tuple(
             key
             for number, key in enumerate(self._catalog.streams)
@@ -397,27 +392,30 @@ class RelaySession:
         carried, asked = self._carried, frozenset(self._asked)
         if self._follows_all:
             self.followed = tuple(key for key in carried if key not in asked)
-        known = frozenset(self.acknowledged)
+        known = before.intersection(self.acknowledged)
         self._acknowledge(self._before if self.is_changing else self._asked)
         self._covered &= frozenset(carried)
         self._events.append(Subscribed(self.acknowledged))
-        self._fill(known)
+        self._fill(known | brought)
 
     def _fill(self, known: frozenset[StreamKey]) -> None:
-        """Bring the rows of streams that are new here and not to the leader."""
+        """Bring the rows of streams that are carried, beside those that were."""
         here = frozenset(self.acknowledged) - known
         new = tuple(key for key in self._carried if key in here)
         if self._is_current and new:
+            self._filling |= frozenset(new)
             self._link.fill(new)
 
     def _acknowledge(self, asked: Streams) -> None:
         self._is_covered = False
         self.acknowledged = tuple(dict.fromkeys((*self.followed, *asked)))
+        self._covered &= frozenset(self.acknowledged)
 
     def _cover(self, ends_change: bool = False) -> None:
-        """Tell the streams that the link brings, and did not bring before."""
-        self._is_covered = True
-        carried = frozenset(self._carried).intersection(self.acknowledged)
+        """Tell the streams that the link brings with all rows, and did not before."""
+        self._is_covered = not self._signs.why_away()
+        carried = frozenset(self._carried if self._is_covered else ())
+        carried = carried.intersection(self.acknowledged) - self._filling
         added = carried - self._covered
         new = tuple(key for key in self.acknowledged if key in added)
         if new or ends_change:
@@ -447,19 +445,21 @@ class RelaySession:
             self.is_changing = False
             known = frozenset(self.acknowledged)
             self._acknowledge(self._asked)
-            self._cover(ends_change=True)
             self._fill(known)
+            self._cover(ends_change=True)
         elif boot_seconds() >= self._change_until:
-            missing = min(frozenset(self._asked).difference(self._carried))
             self._refuse(
-                f"the leader does not carry {' '.join(missing)} after"
+                f"the leader does not carry {' '.join(min(self._missing()))} after"
                 f" {self._settings.ack_timeout:g} s; nothing was changed"
             )
 
     def _may_settle(self) -> bool:
         """Return True if the leader carries all that a change asks for."""
-        is_due = self.is_changing and self._is_current
-        return is_due and frozenset(self._asked) <= frozenset(self._carried)
+        return self.is_changing and self._is_current and not self._missing()
+
+    def _missing(self) -> frozenset[StreamKey]:
+        """Return the streams that a change adds, and that the leader lacks."""
+        return frozenset(self._asked).difference(self._before, self._carried)
 
     def _take_refused(self, refused: Mapping[StreamKey, str]) -> None:
         """Take the leader's answer about the streams that are asked for."""
@@ -483,8 +483,9 @@ class RelaySession:
         """Tell news as of now; rows may be of other `streams` than the catalog's."""
         epoch = 0 if self._position is None else self._position.epoch
         streams = self._catalog.streams if streams is None else streams
+        signs = self._signs
         self._events.append(
-            LeaderNews(epoch, streams, self._made_at, self._heard_at, **news)
+            LeaderNews(epoch, streams, signs.made_at, signs.heard_at, **news)
         )
 
     def _show(self, **changes: Any) -> None:

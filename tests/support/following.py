@@ -10,7 +10,7 @@ import shmfeed
 from shmfeed.feeder import feeder as feeder_module
 from shmfeed.feeder.relay_source import RelaySource
 
-SILENCE = "shmfeed.relay.session.SILENT_SECONDS"
+SILENCE = "shmfeed.relay.leader_signs.SILENT_SECONDS"
 
 
 def follow_memory(monkeypatch, leader):

@@ -12,6 +12,7 @@ from support.blocks import bar_block
 
 from shmfeed.bar import CLOSED_BY_VENUE
 from shmfeed.identity import FeedIdentity
+from shmfeed.layout import NO_BAR
 from shmfeed.relay.engine import (
     Answer,
     EngineAwayError,
@@ -83,7 +84,11 @@ class MemoryFeed:
                 row = flush.closed.block[:, at].copy()
                 self.rings.setdefault(number, {})[int(row.view(np.int64)[0])] = row
             for at, number in enumerate(flush.forming.numbers.tolist()):
-                self.forming[number] = flush.forming.block[:, at : at + 1].copy()
+                cell = flush.forming.block[:, at : at + 1].copy()
+                if cell.view(np.int64)[0, 0] == NO_BAR:
+                    self.forming.pop(number, None)
+                else:
+                    self.forming[number] = cell
             self.marks.update(flush.marks)
             self.log.append((self.epoch, flush))
             self.changed.notify_all()
@@ -96,6 +101,12 @@ class MemoryFeed:
     def form(self, number, stream=0, close=1.5):
         """Tell a forming bar of a stream."""
         block = bar_block([number], 0, self.catalog.streams[stream][1], close)
+        self.flush(forming=rows_of({stream: block}))
+
+    def unform(self, stream=0):
+        """Take the forming bar of a stream back."""
+        block = np.zeros((9, 1))
+        block.view(np.int64)[:2] = NO_BAR
         self.flush(forming=rows_of({stream: block}))
 
     def mark(self, stream=0, **changes):

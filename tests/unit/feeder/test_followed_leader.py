@@ -34,6 +34,7 @@ from shmfeed.feeder.relay_source import RelaySource
 from shmfeed.memory.holes import HoleRecord
 from shmfeed.relay.engine import Answer
 from shmfeed.relay.flush import Catalog, Flush
+from shmfeed.relay.link import FollowerLink
 from shmfeed.writer import FeedWriter, create
 
 STREAM = ("BTCUSDT", "1m")
@@ -112,6 +113,33 @@ class TestRows:
             until(lambda: rows_in(feed).shape[1] == 100)
             assert rows_in(feed).tobytes() == leader.block(0)[:, -100:].tobytes()
 
+    def test_a_forming_bar_that_is_taken_back(self, feed_name, leader):
+        with following(feed_name) as (_, feed):
+            ring = feed.ring(*STREAM)
+            for number in (NOW, NOW + 3):
+                leader.form(number)
+                until(lambda number=number: forming_in(ring) == number)
+                leader.unform()
+                until(lambda: ring.forming() is None)
+            assert is_equal(feed, leader)
+            assert not feed.status()["last_error"]
+            leader.form(NOW)
+            until(lambda: forming_in(ring) == NOW)
+            leader.forming.clear()
+            leader.trim()  # and joins again
+            until(lambda: ring.forming() is None)
+
+    def test_holes_that_leave_the_ring(self, feed_name, leader):
+        with following(feed_name, history=20) as (_, feed):
+            leader.close([NOW + 1])
+            until(lambda: feed.status()["gaps"] == 2)
+            leader.mark(recovering=True)
+            await_health(feed, "recovering")
+            for number in range(NOW + 2, NOW + 22):
+                leader.close([number])
+            until(lambda: feed.status()["gaps"] == 0)
+            await_health(feed, "recovering")
+
     def test_random_flushes(self, feed_name, leader, rng):
         with following(feed_name, history=40) as (_, feed):
             for _ in range(60):
@@ -133,6 +161,11 @@ class TestRows:
                 )
 
 
+def forming_in(ring):
+    bar = ring.forming()
+    return None if bar is None else bar.open_time // MINUTE
+
+
 class TestLeaders:
     def test_a_new_leader_that_lacks_the_newest_bar(self, feed_name, leader):
         with following(feed_name) as (_, feed):
@@ -146,6 +179,23 @@ class TestLeaders:
             until(lambda: rows_in(feed)[5, 20] == 1.6)
             assert rows_in(feed)[:, -1].tobytes() == newest.tobytes()
             leader.close([NOW - 1], close=1.9)
+            await_equal(feed, leader)
+
+    def test_a_reset_of_rows_that_a_new_leader_lacks(
+        self, feed_name, leader, monkeypatch
+    ):
+        with following(feed_name) as (_, feed):
+            leader.close([NOW - 1])
+            await_equal(feed, leader)
+            del leader.rings[0][(NOW - 1) * MINUTE]
+            leader.lead("two:2")
+            until(lambda: (facts_of(feed).get("relay") or {}).get("epoch") == 2)
+            with monkeypatch.context() as apart:
+                apart.setattr(FollowerLink, "reopen", lambda *_: None)
+                tell(feed_name, "reset", symbols=["BTCUSDT"], resolutions=["1m"])
+                leader.close([NOW - 20], close=1.9)
+                until(lambda: rows_in(feed).shape[1] == 1)
+            leader.trim()
             await_equal(feed, leader)
 
     def test_no_row_of_an_older_leader_stays(self, feed_name, leader):
@@ -284,14 +334,51 @@ def leave_and_follow(feed_name, leader):
 
 class TestMarks:
     def test_ages_have_the_delay_of_the_link(self, feed_name, leader):
-        leader.delay = 10.0
-        leader.marks[0] = leader.marks[0]._replace(updated=2000)
         with following(feed_name) as (_, feed):
-            row = await_health(feed, "live")
-            assert row["age"] >= 12.0
-            leader.close([NOW - 1])  # without marks: as old as the flush
+            leader.delay = 10.0
+            leader.mark(updated=600_000)
+            until(lambda: age_of(feed) >= 610.0)
+            leader.mark(updated=0)
+            until(lambda: 10.0 <= age_of(feed) < 600.0)
+            await_health(feed, "live")
+
+    def test_rows_that_no_update_has_brought(self, feed_name, leader):
+        with following(feed_name) as (_, feed):
+            leader.mark(since=700_000, updated=600_000)
+            await_health(feed, "stale")
+            leader.close([NOW - 9], close=1.9)  # a revision
             await_equal(feed, leader)
-            until(lambda: 10.0 <= feed.status()["streams"][0]["age"] < 12.0)
+            assert age_of(feed) >= 600.0
+            leader.close([NOW - 1], flags=BACKFILLED)
+            await_equal(feed, leader)
+            assert await_health(feed, "stale")["age"] >= 600.0
+
+    def test_a_stream_that_is_carried_later_than_its_marks(self, feed_name, leader):
+        leader.catalog = Catalog((STREAM, OTHER), 100)
+        hole = HoleRecord((NOW - 1) * MINUTE, NOW * MINUTE, 2, "given_up", "absent")
+        leader.marks[1] = leader.marks[0]._replace(
+            away=5000, reason="dropped", why="says the leader", holes=(hole,)
+        )
+        with following(feed_name, symbols=["BTCUSDT"], resolutions=["1m"]) as (_, feed):
+            with shmfeed.lease(["ETHUSDT"], ["1m"], feed_name, 10):
+                row = lambda: row_of(feed, OTHER)  # noqa: E731
+                until(lambda: leader.beat() or row()["why"] == "says the leader")
+                assert row()["health"] == "stale"
+                leader.mark(1, reason="", why="")
+                until(lambda: row()["why"].startswith("connection away"))
+                assert seconds_away(row()) >= 5.0
+                assert row()["health"] == "recovering"
+
+    def test_a_stream_that_the_leader_has_left(self, feed_name, leader):
+        leader.catalog = Catalog((STREAM, OTHER), 100)
+        leader.marks[1] = leader.marks[0]
+        with following(feed_name, symbols=["BTCUSDT"], resolutions=["1m"]) as (_, feed):
+            await_health(feed, "live")
+            leader.mark(subscribed=False, since=0)
+            why = await_health(feed, "recovering")["why"]
+            assert why.startswith("connection away")
+            leader.mark(subscribed=True)
+            until(lambda: leader.beat() or row_of(feed, STREAM)["health"] == "live")
 
     @pytest.mark.parametrize("reason", ["polled", "closed"])
     def test_reasons(self, feed_name, leader, reason):
@@ -304,8 +391,7 @@ class TestMarks:
     def test_an_away_stream(self, feed_name, leader):
         with following(feed_name) as (_, feed):
             leader.mark(away=5000)
-            why = await_health(feed, "recovering")["why"]
-            assert why.startswith("connection away for 5.")
+            assert seconds_away(await_health(feed, "recovering")) >= 5.0
             leader.lose()
             until(lambda: feed.status()["state"] != "connected")
             leader.come_back()
@@ -335,6 +421,19 @@ class TestMarks:
             assert (told()["epoch"], told()["error"]) == (2, "")
             leader.lose("cut off")
             until(lambda: told()["error"] == "cut off")
+
+
+def age_of(feed):
+    return feed.status()["streams"][0]["age"]
+
+
+def seconds_away(row):
+    return float(row["why"].removeprefix("connection away for ").split()[0])
+
+
+def row_of(feed, stream):
+    rows = feed.status()["streams"]
+    return next(row for row in rows if (row["symbol"], row["timeframe"]) == stream)
 
 
 def facts_of(feed):
@@ -394,7 +493,7 @@ class TestStreams:
         with following(feed_name, lease_linger=0.0) as (_, feed):
             with shmfeed.lease(["ETHUSDT"], ["1m"], feed_name, 10):
                 assert feed.streams() == [STREAM, OTHER]
-                await_equal(feed, leader, 1)
+                until(lambda: leader.beat() or is_equal(feed, leader, 1))
                 assert set(leader.asked.values()) == {(OTHER,)}
             until(lambda: set(leader.asked.values()) == {()})
 

@@ -11,6 +11,7 @@ from support.memory_leader import IDENTITY, MemoryEngine, MemoryFeed
 from support.waiting import until
 
 from shmfeed.control.wake_pipe import WakePipe
+from shmfeed.layout import NO_BAR
 from shmfeed.relay import link
 from shmfeed.relay.engine import Answer, MustJoinError
 from shmfeed.relay.flush import Catalog
@@ -75,6 +76,10 @@ class Following:
         return self.session.status.state
 
 
+def is_whole(event):
+    return isinstance(event, LeaderNews) and bool(event.whole)
+
+
 @contextmanager
 def following(*given, **more):
     one = Following(*given, **more)
@@ -109,6 +114,9 @@ def test_events_in_order(leader):
         rows = one.of(LeaderNews)
         assert [news.whole for news in rows] == [(0,), (1,), ()]
         assert rows[2].marks == leader.marks
+        assert rows[2].forming.numbers.tolist() == [0, 1]
+        opens = rows[2].forming.block[0].view("int64")
+        assert opens.tolist() == [NO_BAR, NO_BAR]  # an earlier leader's are gone
     states = [event.new.state for event in one.of(StatusChanged)]
     assert states == ["connecting", "connected"]
 
@@ -236,12 +244,18 @@ class TestChanges:
             one.session.change((BTC, ETH))
             assert one.session.is_changing
             one.take(lambda: not one.session.is_changing)
-            assert one.of(Subscribed)[-1] == Subscribed((BTC, ETH), True, (ETH,))
-            told = one.of(LeaderNews)[-1:]
-            one.take(lambda: one.of(LeaderNews)[-1:] != told)
-            news = one.of(LeaderNews)[-1]  # the rows that it had
-            assert (news.streams, news.whole) == ((ETH,), (0,))
-            assert news.closed.block.shape[1] == 10
+            assert one.of(Subscribed)[-1] == Subscribed((BTC, ETH), True)
+            told = len(one.events)
+            one.take(lambda: leader.beat() or one.of(Subscribed)[-1].covered)
+            assert one.of(Subscribed)[-1] == Subscribed((BTC, ETH), covered=(ETH,))
+            brought = [event for event in one.events[told:] if is_whole(event)]
+            assert [news.streams for news in brought] == [
+                (ETH,)
+            ]  # the rows that it had
+            assert brought[0].closed.block.shape[1] == 10
+            assert one.events.index(brought[0]) < one.events.index(
+                one.of(Subscribed)[-1]
+            )
             until(lambda: leader.asked == {f"here:{os.getpid()}": (BTC, ETH)})
 
     def test_one_that_is_refused(self, leader):
@@ -280,7 +294,39 @@ class TestChanges:
             one.session.change((ETH,))
             leader.come_back()
             one.take(lambda: one.session.acknowledged == (ETH,))
-            assert one.of(Subscribed)[-1].covered == (ETH,)
+            one.take(lambda: leader.beat() or one.of(Subscribed)[-1].covered == (ETH,))
+
+    def test_one_beside_a_stream_that_the_leader_lacks(self, leader):
+        other = ("XUSDT", "1m")
+        with following(leader, [BTC, other], ack_timeout=60.0) as one:
+            one.take(lambda: one.state == "connected")
+            one.session.change((BTC, other, ETH))
+            one.take(lambda: not one.session.is_changing)
+            one.session.change((BTC, other))  # a lease ends
+            one.take(lambda: not one.session.is_changing)
+            assert one.of(ChangeRefused) == []
+            until(lambda: leader.asked == {f"here:{os.getpid()}": (BTC, other)})
+
+    def test_one_while_the_leader_is_silent(self, leader, monkeypatch):
+        monkeypatch.setattr(SILENCE, 0.0)
+        with following(leader, [BTC, ETH]) as one:
+            one.take(lambda: one.session.status.last_error.startswith("no leader"))
+            one.session.change((BTC,))
+            one.take(lambda: not one.session.is_changing)
+            assert one.of(Subscribed)[-1] == Subscribed((BTC,), True)
+            assert not any(event.covered for event in one.of(Subscribed))
+
+    def test_streams_that_are_claimed(self, leader):
+        other = ("XUSDT", "1m")
+        leader.answer = lambda streams: Answer(streams, {other: "unknown symbol"})
+        with following(leader, ack_timeout=0.001) as one:
+            one.take(lambda: one.state == "connected")
+            one.session.claim((BTC, other))
+            one.take(lambda: one.of(StreamsRefused))
+            assert one.of(ChangeRefused) == []
+            asked = leader.asked.pop(f"here:{os.getpid()}")
+            assert asked == (other,)
+            until(lambda: set(leader.asked.values()) == {(other,)})  # and again
 
     def test_numbers_that_another_leader_gives(self, leader):
         with following(leader) as one:
@@ -291,6 +337,17 @@ class TestChanges:
             )
             one.take(lambda: one.session.acknowledged == (ETH, BTC))
             assert one.of(ConnectionLost) == []
+
+
+def test_what_is_left_of_a_leader_is_no_sign_of_life(leader):
+    leader.delay = 60.0
+    with following(leader) as one:
+        one.take(lambda: one.session.status.last_error.startswith("no leader"))
+        assert len(one.of(LeaderNews)) == 3  # its rows are there
+        assert not any(event.covered for event in one.of(Subscribed))
+        assert "connected" not in {event.new.state for event in one.of(StatusChanged)}
+        leader.beat()  # however slow the link is
+        one.take(lambda: one.state == "connected")
 
 
 def test_a_silent_leader_comes_and_goes(leader, monkeypatch):
