@@ -91,8 +91,9 @@ class FrameAttrs(dict[str, Any]):
                  rows whose newest is a context's, since its close, to `current_dt`
                  where there is one; None in a backtest without it. Of relayed rows the
                  link's delay is in it
-    relay_age    seconds since the link to the leader brought anything, 0 once it has
-                 brought more since the read; None for rows that are not relayed
+    relay_age    seconds since the link to the leader brought anything; of a live stream
+                 0 once it has brought more since the read. None for rows that are not
+                 relayed
     state        the state of the stream's connection; None in a backtest, and for a
                  stream that the feed does not carry
     health       the health of the stream; None as for `state`

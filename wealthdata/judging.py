@@ -31,6 +31,7 @@ from wealthdata.kept_bars import ORIGIN_KEYS, keep_bars
 from wealthdata.merge import FoundBars, Sources, behind_of
 from wealthdata.reactions import Reactions
 from wealthdata.read_log import tracked
+from wealthdata.relayed import note_relay_age
 from wealthdata.request import PriceRequest
 
 
@@ -151,6 +152,7 @@ def attrs_of(
     keeps = tracked or not found.shared
     kept = keep_bars(bars, first, last) if keeps else None
     record = ReadRecord(RingFacts(found.ring, key[1]), bars, window, *noted, kept)
+    note_relay_age(values, [found.ring], record.moment)
     return make_attrs(record, values)
 
 

@@ -38,6 +38,7 @@ from wealthdata.list_rows import FeedPart, ListRows, join_rows, shown_rows
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.reactions import Reactions
+from wealthdata.relayed import note_relay_age
 from wealthdata.request import (
     PriceRequest,
     ReadArguments,
@@ -285,6 +286,8 @@ class CachedListQuery:
             "gaps": planes.gaps(self._timeframe) + found.rows.left_out,
             "absent": planes.absent(self._written),
         }
+        one_of_each = [part.rings[0] for part in self._parts if part.rings]
+        note_relay_age(values, one_of_each, record.moment)
         attrs = make_attrs(record, values)
         return build_frame(planes, self._fields, self._shape, labels, attrs)
 

@@ -51,6 +51,7 @@ from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.query_cache import keep_list_query, keep_query
 from wealthdata.reactions import Reactions
 from wealthdata.read_log import tracked
+from wealthdata.relayed import note_relay_age
 from wealthdata.request import (
     PriceRequest,
     ReadArguments,
@@ -217,6 +218,7 @@ class CachedQuery:
         kept = keep_bars(bars, *window) if private or tracked else None
         record = ReadRecord(self._facts, bars, window, epoch, age, taken.newest, kept)
         values = self._values(taken)
+        note_relay_age(values, [self._ring], record.moment)
         if private:
             values |= count_flags(bars, *window)
         attrs = make_attrs(record, values)

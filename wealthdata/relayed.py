@@ -11,6 +11,18 @@ from shmfeed.health import relay_age
 _SOURCES = ("relayed", "mixed")  # of frames that may have rows of another host
 
 
+def note_relay_age(
+    values: dict[str, Any], rings: Iterable[Ring | None], moment: int
+) -> None:
+    """Store the age of the link at a read in the values of its frame.
+
+    The compiled core leaves it to be found out later. It reads live streams alone, of
+    which a link is never silent for longer than it takes to notice.
+    """
+    if values["source"] in _SOURCES:
+        values["relay_age"] = oldest_relay_age(rings, moment, values)
+
+
 def oldest_relay_age(
     rings: Iterable[Ring | None], moment: int, values: dict[str, Any]
 ) -> float | None:

@@ -72,10 +72,25 @@ class TestRelayAge:
             assert 2.0 <= frame.attrs["shmfeed"].relay_age < 10.0
 
     def test_it_is_as_of_the_read(self, writer: FeedWriter) -> None:
-        heard(writer, 2.0)
-        frame = get_price(SYMBOL)
-        heard(writer, 0.0)  # later than the read
-        assert frame.attrs["shmfeed"].relay_age == 0.0
+        writer.mark_connection([STREAM], False)  # an outage, which ends
+        heard(writer, 200.0)
+        wide = {"align": True, "wide": True}
+        reads = [
+            get_price(SYMBOL),
+            get_price(SYMBOL),  # the prepared one
+            get_price(SYMBOL, copy=True),
+            get_price(SYMBOL, end_date="2030-01-01"),
+            get_price([SYMBOL]),
+            get_price([SYMBOL], **wide),
+            get_price(SYMBOL, frequency="2h"),
+        ]
+        writer.mark_connection([STREAM], True)
+        heard(writer, 0.0)  # later than the reads
+        for frame in reads:
+            assert 200.0 <= frame.attrs["shmfeed"].relay_age < 250.0
+        live = get_price(SYMBOL)
+        heard(writer, 0.0)
+        assert live.attrs["shmfeed"].relay_age < 50.0
 
     def test_it_counts_for_no_comparison_and_no_pickle(
         self, writer: FeedWriter
