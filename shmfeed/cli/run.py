@@ -12,7 +12,11 @@ from shmfeed.cli.progress import ProgressLine, progress_bar
 from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
 from shmfeed.control.platform import check_feeder_platform
-from shmfeed.errors import BadArgumentError, SegmentError
+from shmfeed.errors import (
+    BadArgumentError,
+    SegmentError,
+    WebSocketConnectionError,
+)
 from shmfeed.feeder.feed_history import ShowWarmup
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import EarlyLines, FeederLog
@@ -107,15 +111,10 @@ def run(args: argparse.Namespace) -> int:
             source=lambda: loading.load(arguments),
             feeder_log=feeder_log,
             beside=beside,
+            pause=signals.wait,
         )
 
-    feeder: Feeder | None
-    if args.takeover:
-        feeder = _take_over(make, settings, signals)
-    elif args.wait:
-        feeder = take_when_free(make, settings, signals)
-    else:
-        feeder = make()
+    feeder = _start(args, make, settings, signals)
     if feeder is None:
         return 0
     signals.give_to(feeder)
@@ -132,6 +131,25 @@ def _check_streams(settings: Settings, checks_venue: bool) -> None:
             "--check dials a venue, and protocol redis has none; `shmfeed doctor`"
             " checks Redis"
         )
+
+
+def _start(
+    args: argparse.Namespace,
+    make: Callable[[Streams | None], Feeder],
+    settings: Settings,
+    signals: FeederSignals,
+) -> Feeder | None:
+    """Return the feeder that has the feed; None if a signal came first."""
+    try:
+        if args.takeover:
+            return _take_over(make, settings, signals)
+        if args.wait:
+            return take_when_free(lambda: make(None), settings, signals)
+        return make(None)
+    except WebSocketConnectionError:
+        if signals.is_stopped:  # while it looked for a leader
+            return None
+        raise
 
 
 def _take_over(

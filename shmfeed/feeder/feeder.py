@@ -33,6 +33,7 @@ from shmfeed.feeder.latency import LatencyMeter
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.mute import MuteStreams, attend_mute
 from shmfeed.feeder.reasons import Reasons
+from shmfeed.feeder.relay_source import Pause
 from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.request_handler import FeederParts, RequestHandler, serve_beside
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
@@ -85,6 +86,7 @@ class Feeder:
         source: Callable[[], Settings] | None = None,
         feeder_log: FeederLog | None = None,
         beside: Streams | None = None,
+        pause: Pause | None = None,
     ) -> None:
         """Open the feed for writing, without touching the network of a venue.
 
@@ -92,14 +94,15 @@ class Feeder:
         pid 0 is this process. Streams of an earlier feeder that others still want are
         carried too. `replace` drops stored bars of another identity. `source` returns
         the settings of a reload, and `feeder_log` takes its log settings. `beside` are
-        the streams of a feeder that has the feed until `take_over`.
+        the streams of a feeder that has the feed until `take_over`. `pause` is that of
+        `open_source`.
 
         Raises:
             BadArgumentError: There are no streams, or the venue does not offer them.
             ShmfeedError: `create` could not take the feed.
         """
         check_feeder_platform()
-        self._source = open_source(settings)
+        self._source = open_source(settings, pause)
         self._codec, self._identity = self._source.codec, self._source.identity
         self._own, self._is_foreground = manager, manager == RUN
         first = own_claimant(self._is_foreground, name, pid, settings)

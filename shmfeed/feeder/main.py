@@ -49,6 +49,7 @@ def main() -> int:
             name=message.get("name", ""),
             replace=message.get("replace", False),
             feeder_log=feeder_log,
+            pause=signals.wait,
         )
         if message.get("asks_token", False):
             feeder.ask_for_tokens(message["manager"], message["pid"])

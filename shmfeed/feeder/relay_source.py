@@ -34,16 +34,22 @@ from shmfeed.wire.events import Delivery, Streams
 from shmfeed.wire.interface import FeedSession
 from shmfeed.writer import FeedWriter
 
+Pause = Callable[[float], bool]
 log = logging.getLogger(__name__)
 
 
-def open_relay(settings: Settings) -> "RelaySource":
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def open_relay(settings: Settings, pause: Pause | None) -> "RelaySource":
     """Return the source of a follower, once it knows the identity of its rows.
 
     Raises:
         ShmfeedError: As RelaySource does.
     """
-    return RelaySource(settings, make_engine)
+    return RelaySource(settings, make_engine, pause or _sleep)
 
 
 class RelaySource:
@@ -51,11 +57,14 @@ class RelaySource:
 
     is_relayed = True
 
-    def __init__(self, settings: Settings, open_engine: OpenEngine) -> None:
+    def __init__(
+        self, settings: Settings, open_engine: OpenEngine, pause: Pause = _sleep
+    ) -> None:
         """Join the leader, to learn its identity and streams.
 
         Where the engine cannot be reached, those of the feed's rows serve, which an
-        earlier feeder has left. Without any, it is tried as often as the settings say.
+        earlier feeder has left. Without any, it is tried as often as the settings say,
+        or until `pause`, which waits for some seconds, returns True.
 
         Raises:
             WebSocketConnectionError: No leader has told its identity.
@@ -68,7 +77,7 @@ class RelaySource:
             )
         self.codec: Codec = get_codec(settings.protocol, settings.market_type)
         self._settings = settings
-        self._open_engine = open_engine
+        self._open_engine, self._pause = open_engine, pause
         self._session: RelaySession | None = None
         self._intake: RelayedIntake | None = None
         self._addresses = self.codec.endpoints(settings.endpoint, settings.port)
@@ -171,7 +180,8 @@ class RelaySource:
             log.warning(
                 "feed %s: %s; next attempt in %.1f s", self._settings.feed, last, delay
             )
-            time.sleep(delay)
+            if self._pause(delay):
+                break
             try:
                 return self._ask()
             except EngineAwayError as error:

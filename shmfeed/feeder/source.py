@@ -14,7 +14,7 @@ from shmfeed.feeder.feed_history import FeedHistory
 from shmfeed.feeder.feed_store import FeedStore
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.reasons import Reasons
-from shmfeed.feeder.relay_source import open_relay
+from shmfeed.feeder.relay_source import Pause, open_relay
 from shmfeed.feeder.requests import RequestQueue
 from shmfeed.feeder.taking import first_streams, make_intake
 from shmfeed.feeder.wants import Wants
@@ -67,15 +67,18 @@ class FeedSource(Protocol):
         """Let the feeder's own list be what it follows; return an error's text."""
 
 
-def open_source(settings: Settings) -> FeedSource:
+def open_source(settings: Settings, pause: Pause | None = None) -> FeedSource:
     """Return the source that the settings name.
+
+    `pause` waits for some seconds between two attempts to find a leader, and returns
+    True to end them.
 
     Raises:
         BadArgumentError: There are no streams, or the venue does not offer them.
         ShmfeedError: No leader has told its identity, which is not known here.
     """
     if settings.follows_relay:
-        return open_relay(settings)
+        return open_relay(settings, pause)
     return VenueSource(settings)
 
 

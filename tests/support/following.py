@@ -18,7 +18,7 @@ def follow_memory(monkeypatch, leader):
     monkeypatch.setattr(
         feeder_module,
         "open_source",
-        lambda settings: RelaySource(settings, lambda *_: MemoryEngine(leader)),
+        lambda settings, *_: RelaySource(settings, lambda *_: MemoryEngine(leader)),
     )
 
 
