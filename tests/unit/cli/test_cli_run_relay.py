@@ -16,7 +16,7 @@ def test_a_signal_ends_the_search_for_a_leader(command, feed_name, number, more)
     pytest.importorskip("redis")
     address = f"redis://{HOST}:{free_port()}"
     options = "--protocol", "redis", "--endpoint", address, "--feed", feed_name
-    process = command("run", *options, "--max-reconnect-attempts", "never", *more)
+    process = command("run", *options, "--max-reconnect-attempts", "none", *more)
     assert "next attempt in" in process.stderr.readline()
     code, _, errors = end(process, number)
     assert (code, "Traceback" in errors) == (0, False)
