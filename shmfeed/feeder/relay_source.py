@@ -84,6 +84,7 @@ class RelaySource:
         named = in_venue_spelling(self.codec, settings.streams)
         self.identity, followed = self._learn()
         self.streams = named or followed
+        self._followed = frozenset(self.streams)  # by the feeder's own list
 
     def make_session(
         self,
@@ -138,15 +139,19 @@ class RelaySource:
     ) -> str:
         """Let the feeder's own list be what it follows; return an error's text.
 
-        Streams of other claimants that the leader carries no longer are asked for.
+        Streams that its manager has added stay. Those of other claimants, and these,
+        that the leader carries no longer are asked for.
         """
         session = self._session
         if session is None or not session.followed:
             return ""
-        if wants.get(own) is None:  # its manager has left, and leases are left
+        held = wants.get(own)
+        if held is None:  # its manager has left, and leases are left
             session.follow_named()
         else:
-            wants.put(own, session.followed)
+            more = (key for key in held.streams if key not in self._followed)
+            wants.put(own, tuple(dict.fromkeys((*session.followed, *more))))
+            self._followed = frozenset(session.followed)
         union = wants.union()
         try:
             check_union(union)

@@ -125,6 +125,12 @@ class RelayedIntake(Intake):
         """Record which streams the link does not bring any more."""
         self.disconnected(uncovered)
 
+    def drop_rows(self, key: StreamKey, first_kept: int | None) -> int:
+        """Drop a stream's rows, as `RowPublisher` does; its marks are shown anew."""
+        self._relayed.forget(key)
+        self._shown.pop(key, None)
+        return super().drop_rows(key, first_kept)
+
     def stalled(self) -> None:
         """Do nothing: no clock closes bars here."""
 

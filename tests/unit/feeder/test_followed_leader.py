@@ -517,11 +517,46 @@ class TestStreams:
                 until(lambda: set(leader.asked.values()) == {(OTHER,)})
                 assert feed.streams() == [OTHER]
 
+    def test_a_stream_that_its_manager_adds(self, feed_name, leader):
+        third = ("XRPUSDT", "1m")
+        leader.catalog = Catalog((STREAM, OTHER, third), 100)
+        for number in (1, 2):
+            leader.rings[number] = {}
+            leader.marks[number] = leader.marks[0]._replace(subscribed=False)
+        leader.answer = lambda streams: carry(leader, streams)
+        given = {"manager": "m", "pid": os.getpid(), "lease_linger": 0.0}
+        with following(feed_name, **given) as (_, feed):
+            asks = {"symbols": ["BTCUSDT", "ETHUSDT"], "resolutions": ["1m"]}
+            tell(feed_name, "subscribe", manager="m", **asks)
+            with shmfeed.lease(["XRPUSDT"], ["1m"], feed_name, 10):
+                assert set(feed.streams()) == {STREAM, OTHER, third}
+            until(lambda: set(leader.asked.values()) == {(OTHER,)})
+            assert set(feed.streams()) == {STREAM, OTHER}
+
+    def test_a_reset_here_keeps_the_leaders_holes(self, feed_name, leader):
+        hole = HoleRecord((NOW - 1) * MINUTE, NOW * MINUTE, 2, "given_up", "absent")
+        with following(feed_name) as (_, feed):
+            leader.close([NOW + 1])
+            leader.mark(holes=(hole,))
+            known = lambda: [one[2:6] for one in feed.gaps()]  # noqa: E731
+            until(lambda: known() == [hole[:4]])
+            tell(feed_name, "reset", symbols=["BTCUSDT"], resolutions=["1m"])
+            await_equal(feed, leader)
+            until(lambda: known() == [hole[:4]])
+
     def test_a_reset_here_is_filled_again(self, feed_name, leader):
         with following(feed_name) as (_, feed):
             await_equal(feed, leader)
             tell(feed_name, "reset", symbols=["BTCUSDT"], resolutions=["1m"])
             await_equal(feed, leader)
+
+
+def carry(leader, streams):
+    """Answer a request: carry its streams, and no longer those that it has left out."""
+    for number, key in enumerate(leader.catalog.streams[1:], 1):
+        if leader.marks[number].subscribed != (key in streams):
+            leader.mark(number, subscribed=key in streams)
+    return Answer(streams, {})
 
 
 class TestBadRows:
