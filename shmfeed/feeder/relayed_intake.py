@@ -115,6 +115,7 @@ class RelayedIntake(Intake):
         """Show that the link does not bring these streams; their rows stay as told."""
         for stream in self._selected(streams):
             self._covered.discard(stream.key)
+            self._shown.pop(stream.key, None)  # it may be refused meanwhile
             stream.connected_at = LAST_TIME
 
     def connection_lost(

@@ -184,7 +184,7 @@ class FollowerLink:
 
     def ask(self, streams: Streams) -> None:
         """Ask the leader for these streams from now on; () for none."""
-        self._asked = streams
+        self._asked, self._answered = streams, None
         self._ask_at = 0.0
 
     def fill(self, streams: Streams) -> None:
