@@ -145,12 +145,13 @@ class RelaySource:
         session = self._session
         if session is None or not session.followed:
             return ""
-        held = wants.get(own)
-        if held is None:  # its manager has left, and leases are left
+        found = self._list_to_follow(wants, own)
+        if found is None:  # its manager has left, and leases are left
             session.follow_named()
         else:
-            more = (key for key in held.streams if key not in self._followed)
-            wants.put(own, tuple(dict.fromkeys((*session.followed, *more))))
+            claimant, streams = found
+            more = (key for key in streams if key not in self._followed)
+            wants.put(claimant, tuple(dict.fromkeys((*session.followed, *more))))
             self._followed = frozenset(session.followed)
         union = wants.union()
         try:
@@ -162,6 +163,19 @@ class RelaySource:
         if is_other and not session.is_changing:
             session.claim(union)
         return ""
+
+    def _list_to_follow(self, wants: Wants, own: str) -> tuple[str, Streams] | None:
+        """Return the claimant whose list is what is followed, and that list.
+
+        It is the feeder's own, or the manager that has come in its place. None without.
+        """
+        first = wants.get(own)
+        if first is not None:
+            return own, first.streams
+        for claimant, one in wants.managers():
+            if not one.streams or self._followed.issubset(one.streams):
+                return claimant, one.streams
+        return None
 
     def _refill(self) -> None:
         if self._session is not None:

@@ -120,6 +120,14 @@ class Wants:
         found = [pair for pair in self._claimants.items() if pair[1].streams]
         return sorted(found, key=lambda pair: pair[1].kind == "lease")
 
+    def managers(self) -> list[tuple[str, Claimant]]:
+        """Return the managers that are there, with their ids; they may want nothing."""
+        return [
+            pair
+            for pair in self._claimants.items()
+            if pair[1].kind == "manager" and pair[1].ends_at is None
+        ]
+
     def facts(self) -> list[dict[str, Any]]:
         """Return what readers, and the next feeder, are told of all claimants."""
         return [_facts_of(*pair) for pair in self.claimants()]

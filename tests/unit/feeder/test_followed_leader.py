@@ -23,6 +23,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import AFTER_GAP, BACKFILLED, CLOSED_BY_CLOCK, POLLED, UNCONFIRMED
+from shmfeed.control.client import open_claim
 from shmfeed.errors import (
     BadArgumentError,
     SegmentFullError,
@@ -35,6 +36,7 @@ from shmfeed.memory.holes import HoleRecord
 from shmfeed.relay.engine import Answer
 from shmfeed.relay.flush import Catalog, Flush
 from shmfeed.relay.link import FollowerLink
+from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter, create
 
 STREAM = ("BTCUSDT", "1m")
@@ -516,6 +518,22 @@ class TestStreams:
                 leader.mark(0, subscribed=True)
                 until(lambda: set(leader.asked.values()) == {(OTHER,)})
                 assert feed.streams() == [OTHER]
+
+    def test_a_manager_that_comes_in_the_place_of_another(self, feed_name, leader):
+        third = ("XRPUSDT", "1m")
+        leader.catalog = Catalog((STREAM, OTHER), 100)
+        claim = {"manager": "n", "name": "next", "linger": 0.0}
+        with following(feed_name, manager="m", pid=os.getpid()) as (_, feed):
+            with (
+                shmfeed.lease(["ETHUSDT"], ["1m"], feed_name, 10),
+                closing(open_claim(place(feed_name).socket, "hold", 10.0, **claim)),
+            ):
+                tell(feed_name, "release", manager="m")
+                leader.marks[2] = leader.marks[0]
+                leader.flush(catalog=Catalog((STREAM, OTHER, third), 100), whole=(2,))
+                until(lambda: set(feed.streams()) == {STREAM, OTHER, third})
+                leader.mark(0, subscribed=False, since=0)
+                until(lambda: set(feed.streams()) == {OTHER, third})
 
     def test_a_stream_that_its_manager_adds(self, feed_name, leader):
         third = ("XRPUSDT", "1m")
