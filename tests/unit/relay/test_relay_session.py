@@ -87,6 +87,11 @@ def following(*given, **more):
         yield one
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    monkeypatch.setattr(SILENCE, 60.0)  # the leader tells nothing by itself
+
+
 @pytest.fixture
 def leader():
     feed = MemoryFeed([BTC, ETH])
@@ -340,7 +345,7 @@ class TestChanges:
 
 
 def test_what_is_left_of_a_leader_is_no_sign_of_life(leader):
-    leader.delay = 60.0
+    leader.delay = 600.0
     with following(leader) as one:
         one.take(lambda: one.session.status.last_error.startswith("no leader"))
         assert len(one.of(LeaderNews)) == 3  # its rows are there
