@@ -40,7 +40,7 @@ class LeaderNews(Delivery):
 
 def with_absent(forming: RowsOfStreams, streams: int) -> RowsOfStreams:
     """Return the forming bars of so many streams; those without one have `NO_BAR`."""
-    absent = np.setdiff1d(np.arange(streams), forming.numbers)
+    absent = np.setdiff1d(np.arange(streams, dtype=np.int64), forming.numbers)
     nothing = np.zeros((len(forming.block), len(absent)))
     nothing.view(np.int64)[:2] = NO_BAR
     numbers = np.concatenate([forming.numbers, absent])

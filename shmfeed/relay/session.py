@@ -299,7 +299,8 @@ class RelaySession:
         self._marks.update(flush.marks)
         if must_carry:
             streams = self._catalog.streams
-            self._carry(frozenset(streams[n] for n in flush.whole))
+            told = (streams[n] for n in flush.whole if n < len(streams))
+            self._carry(frozenset(told))
         self._tell(
             closed=flush.closed,
             forming=flush.forming,
@@ -431,11 +432,8 @@ class RelaySession:
             )
         elif lost:
             self._covered = frozenset()
-            self._events.append(
-                ConnectionLost(
-                    True, False, self._number, lost, False, reason, self._endpoint
-                )
-            )
+            told = True, False, self._number, lost, False, reason, self._endpoint
+            self._events.append(ConnectionLost(*told))
 
     def _check_change(self) -> None:
         """End the change in progress, with the leader's streams or without them."""
