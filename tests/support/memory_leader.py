@@ -62,6 +62,8 @@ class MemoryFeed:
         self.marks = dict.fromkeys(range(len(streams)), LIVE)
         self.forming = {}
         self.log, self.trimmed = [], 0
+        self.before = {}  # the rings before the last flush
+        self.is_late = False  # the rings that followers read are those
         self.asked = {}
         self.answer = lambda streams: Answer(streams, {})
         self.open = self.joins = 0
@@ -76,6 +78,7 @@ class MemoryFeed:
         """Write a flush; the feeder's beat is one without parts."""
         with self.changed:
             flush = Flush(time.time_ns() // 1_000_000, **parts)
+            self.before = {number: dict(ring) for number, ring in self.rings.items()}
             if flush.catalog is not None:
                 self.catalog = flush.catalog
             for number in flush.whole:
@@ -135,7 +138,15 @@ class MemoryFeed:
 
     def block(self, number):
         """Return the rows of a ring."""
-        ring = self.rings.get(number) or {}
+        return self._block(self.rings.get(number) or {})
+
+    def engine_block(self, number):
+        """Return the rows of a ring of the engine."""
+        rings = self.before if self.is_late else self.rings
+        return self._block(rings.get(number) or {})
+
+    @staticmethod
+    def _block(ring):
         if not ring:
             return np.empty((9, 0))
         return np.stack([ring[opened] for opened in sorted(ring)], axis=1)
@@ -193,7 +204,8 @@ class MemoryEngine:
         for number, key in enumerate(catalog.streams):
             with self._feed.changed:
                 self._feed.check()
-                block = self._feed.block(self._feed.catalog.streams.index(key))
+                at = self._feed.catalog.streams.index(key)
+                block = self._feed.engine_block(at)
             if block.shape[1]:
                 yield rows_of({number: block})
 

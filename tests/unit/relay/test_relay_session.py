@@ -263,6 +263,19 @@ class TestChanges:
             )
             until(lambda: leader.asked == {f"here:{os.getpid()}": (BTC, ETH)})
 
+    def test_rows_that_are_not_in_the_rings_yet(self, leader):
+        with following(leader, [BTC]) as one:
+            one.take(lambda: one.state == "connected")
+            leader.is_late = True
+            leader.close([10], 1)  # nobody here takes it
+            one.take(lambda: len(one.of(LeaderNews)[-1].closed.numbers) == 1)
+            one.session.change((BTC, ETH))
+            one.take(lambda: not one.session.is_changing)
+            told = len(one.events)
+            one.take(lambda: leader.beat() or one.of(Subscribed)[-1].covered)
+            brought = [event for event in one.events[told:] if is_whole(event)]
+            assert brought[0].closed.block.shape[1] == 11
+
     def test_one_that_is_refused(self, leader):
         other = ("XUSDT", "1m")
         leader.answer = lambda streams: Answer(
