@@ -99,11 +99,12 @@ class RelayedRows:
             stream = streams[number] if number < len(streams) else None
             if stream is None:
                 continue
-            key, last = stream.key, stream.ledger.last_open
+            last = stream.ledger.last_open
             if bar.open_time > last:
                 stream.ring.update_forming(bar.open_time, *bar[2:9])
             elif bar.open_time == NO_BAR and stream.ring.reader.forming() is not None:
-                self._writer.cut_rows(*key, last + 1)
+                symbol, timeframe = stream.key
+                self._writer.cut_rows(symbol, timeframe, last + 1)
 
     def tick(self, streams: dict[StreamKey, StreamState], now: float) -> None:
         """Try again to write the rows for which there was no memory."""
