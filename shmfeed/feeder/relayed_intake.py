@@ -127,7 +127,7 @@ class RelayedIntake(Intake):
         self.disconnected(uncovered)
 
     def drop_rows(self, key: StreamKey, first_kept: int | None) -> int:
-        """Drop a stream's rows, as `RowPublisher` does; its marks are shown anew."""
+        """Drop a stream's rows, as `RowPublisher` does; its marks are shown again."""
         self._relayed.forget(key)
         self._shown.pop(key, None)
         return super().drop_rows(key, first_kept)

@@ -12,7 +12,7 @@ _SECOND = 1_000_000_000
 
 
 class LeaderSigns:
-    """What one link has told of its leader.
+    """The signs that one link has brought of its leader.
 
     Attributes:
         head: The last head, None before the first.

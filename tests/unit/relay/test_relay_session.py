@@ -267,7 +267,7 @@ class TestChanges:
         with following(leader, [BTC]) as one:
             one.take(lambda: one.state == "connected")
             leader.is_late = True
-            leader.close([10], 1)  # nobody here takes it
+            leader.close([10], 1)  # it is not carried here
             one.take(lambda: len(one.of(LeaderNews)[-1].closed.numbers) == 1)
             one.session.change((BTC, ETH))
             one.take(lambda: not one.session.is_changing)
