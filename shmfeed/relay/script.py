@@ -86,11 +86,20 @@ local function foreign_log(key)
 end
 """
 
+# The time of the server.
+_NOW = """
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
 # KEYS  fence leader live head catalog state
 # ARGV  format, incarnation, ms of the leadership, its name, header of head, catalog,
 #       state
 LEAD = make_script(
     _OURS
+    + _NOW
     + """
 local wrong = foreign(KEYS[1], 'hash') or foreign(KEYS[2], 'string')
   or foreign_log(KEYS[3]) or foreign(KEYS[4], 'string', ARGV[5])
@@ -107,8 +116,7 @@ end
 if leader and leader:match('^%d+ (%S+)') ~= ARGV[4]:match('^%S+') then
   return {'TAKEN', leader}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local epoch = string.format('%.0f', math.max(now, tonumber(held[2] or 0) + 1))
 redis.call('HSET', KEYS[1], 'format', ARGV[1], 'epoch', epoch, 'sequence', 0,
   'attempt', 0)
@@ -264,11 +272,11 @@ return {'DONE'}
 # ARGV  ms of life, the member's field, its value
 STAND_BY = make_script(
     _OURS
+    + _NOW
     + """
 local wrong = foreign_hash(KEYS[1])
 if wrong then return wrong end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 redis.call('HSET', KEYS[1], ARGV[2],
   string.format('%.0f ', now + ARGV[1]) .. ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
@@ -289,11 +297,11 @@ return found
 # KEYS  wants answers
 REQUESTS = make_script(
     _OURS
+    + _NOW
     + """
 local wrong = foreign(KEYS[1], 'hash') or foreign_hash(KEYS[2])
 if wrong then return wrong end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local found, all = {'DONE'}, redis.call('HGETALL', KEYS[1])
 wrong = foreign_values(KEYS[1], all)
 if wrong then return wrong end
@@ -330,6 +338,7 @@ return {'DONE'}
 # ARGV  ms of life, the follower, the request
 REQUEST = make_script(
     _OURS
+    + _NOW
     + """
 local wrong = foreign(KEYS[1], 'hash') or foreign(KEYS[2], 'hash')
   or foreign(KEYS[3], 'hash')
@@ -337,8 +346,7 @@ if not wrong and redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then  -- the first
   wrong = foreign_hash(KEYS[2]) or foreign_hash(KEYS[3])
 end
 if wrong then return wrong end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 redis.call('HSET', KEYS[2], ARGV[2],
   string.format('%.0f ', now + ARGV[1]) .. ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[1])
