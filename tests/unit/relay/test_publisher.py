@@ -1,21 +1,19 @@
 """A publisher: it leads, stands by, and never loses or doubles a row."""
 
-import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
-import numpy as np
 import pytest
 from support.beating import HERE, A, Beating, append
 from support.leasing import LeasingFeeder, join_keepers, serving
 from support.memory_engine import MemoryEngine, MemoryServer, rows_of
+from support.publishing import publishing
 from support.waiting import until
 
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import H_ALIVE, H_TICK
 from shmfeed.relay.changes import ChangeReader
 from shmfeed.relay.engine import Answer, EngineAwayError, Leadership, Request
-from shmfeed.relay.publisher import Publisher
 from shmfeed.wire.boot_clock import boot_seconds
 
 MINUTE = 60_000
@@ -40,21 +38,6 @@ def other(feed_name):
         yield other
 
 
-@contextmanager
-def publishing(name, server, member="here:1", **more):
-    """Run a publisher in a thread."""
-    publisher = Publisher(name, MemoryEngine(server), member=member, **more)
-    stop = threading.Event()
-    thread = threading.Thread(target=publisher.run, args=(stop,))
-    thread.start()
-    publisher.stop = stop
-    try:
-        yield publisher
-    finally:
-        stop.set()
-        thread.join()
-
-
 def fill(ring):
     """Make a stream live."""
     append(ring, 1)
@@ -71,7 +54,7 @@ def has(server, *numbers):
 
 def test_it_leads_and_tells_all_then_each_change(feed, server):
     append(feed.ring, 1, 2)
-    with publishing(feed.writer.name, server) as publisher:
+    with publishing(feed.writer.name, MemoryEngine(server)) as publisher:
         has(server, 1, 2)
         epoch, first = server.flushes[0]
         assert epoch == server.epoch == server.leadership.epoch
@@ -97,7 +80,7 @@ def test_it_leads_and_tells_all_then_each_change(feed, server):
 
 def test_each_row_is_told_once(feed, server):
     append(feed.ring, 1)
-    with publishing(feed.writer.name, server):
+    with publishing(feed.writer.name, MemoryEngine(server)):
         has(server, 1)
         for number in range(2, 40):
             append(feed.ring, number)
@@ -111,7 +94,7 @@ def test_each_row_is_told_once(feed, server):
 
 
 def test_a_closed_bar_does_not_wait_for_the_interval(feed, server):
-    with publishing(feed.writer.name, server, flush_interval=300.0):
+    with publishing(feed.writer.name, MemoryEngine(server), flush_interval=300.0):
         server.wait_for(lambda: server.flushes)
         feed.ring.update_forming(1 * MINUTE, 1, 2, 1, 1.5, 1)
         append(feed.ring, 1)
@@ -119,7 +102,7 @@ def test_a_closed_bar_does_not_wait_for_the_interval(feed, server):
 
 
 def test_it_waits_for_a_feed_that_is_not_there_yet(feed_name, server):
-    with publishing(feed_name, server) as publisher:
+    with publishing(feed_name, MemoryEngine(server)) as publisher:
         until(lambda: publisher.status["error"])
         assert "there is no feed" in publisher.status["error"]
         assert publisher.status["role"] == "standby"
@@ -133,7 +116,7 @@ def test_the_head_comes_each_beat_and_at_once_with_a_state(feed, server):
     def heads():
         return [flush.head for _, flush in server.flushes if flush.head]
 
-    with publishing(feed.writer.name, server):
+    with publishing(feed.writer.name, MemoryEngine(server)):
         server.wait_for(lambda: len(heads()) >= 3)
         feed.writer.set_state("reconnecting")
         server.wait_for(lambda: heads()[-1].state == "reconnecting")
@@ -141,7 +124,7 @@ def test_the_head_comes_each_beat_and_at_once_with_a_state(feed, server):
 
 
 def test_a_dead_feed_is_told_as_disconnected(feed, server):
-    with publishing(feed.writer.name, server):
+    with publishing(feed.writer.name, MemoryEngine(server)):
         server.wait_for(lambda: server.head)
         feed.stop_beating()
         ints = feed.writer._words.ints
@@ -151,7 +134,7 @@ def test_a_dead_feed_is_told_as_disconnected(feed, server):
 
 
 def test_after_a_lost_reply_all_is_told_again(feed, server):
-    with publishing(feed.writer.name, server) as publisher:
+    with publishing(feed.writer.name, MemoryEngine(server)) as publisher:
         server.wait_for(lambda: server.flushes)
         server.lost_replies = 1
         append(feed.ring, 1)
@@ -165,7 +148,7 @@ def test_after_a_lost_reply_all_is_told_again(feed, server):
 
 
 def test_an_engine_that_is_away_is_told_and_comes_back(feed, server):
-    with publishing(feed.writer.name, server) as publisher:
+    with publishing(feed.writer.name, MemoryEngine(server)) as publisher:
         server.wait_for(lambda: server.flushes)
         server.is_away = True
         append(feed.ring, 1)
@@ -180,7 +163,7 @@ def test_an_engine_that_is_away_is_told_and_comes_back(feed, server):
 
 
 def test_a_leader_that_another_has_replaced_stands_by(feed, server):
-    with publishing(feed.writer.name, server) as publisher:
+    with publishing(feed.writer.name, MemoryEngine(server)) as publisher:
         server.wait_for(lambda: server.flushes)
         with server.changed:  # as after a long stop of its process
             server.epoch += 1
@@ -200,7 +183,7 @@ def test_a_leader_that_another_has_replaced_stands_by(feed, server):
 def test_without_the_fence_a_replaced_leader_would_write(feed, server):
     # The control of the test above: its assertion sees a server that does not check.
     server.checks_epoch = False
-    with publishing(feed.writer.name, server, flush_interval=0.005):
+    with publishing(feed.writer.name, MemoryEngine(server), flush_interval=0.005):
         server.wait_for(lambda: server.flushes)
         with server.changed:
             server.epoch += 1
@@ -216,9 +199,9 @@ def test_a_standby_takes_over_from_a_leader_that_ends(feed, other, server):
     append(other.ring, 1, 2)
     with ExitStack() as stack:
         first = stack.enter_context(ExitStack())
-        first.enter_context(publishing(feed.writer.name, server))
+        first.enter_context(publishing(feed.writer.name, MemoryEngine(server)))
         has(server, 1, 2)
-        second = publishing(other.writer.name, server, "there:2")
+        second = publishing(other.writer.name, MemoryEngine(server), "there:2")
         standby = stack.enter_context(second)
         until(lambda: standby.status["leader"] == "here:1")
         assert standby.status["role"] == "standby"
@@ -233,8 +216,8 @@ def test_a_leader_whose_feed_is_dead_resigns_to_a_fit_one(feed, other, server):
     append(other.ring, 1)
     other.ring.update_forming(2 * MINUTE, 1, 2, 1, 1.5, 1)
     with (
-        publishing(feed.writer.name, server) as leader,
-        publishing(other.writer.name, server, "there:2") as standby,
+        publishing(feed.writer.name, MemoryEngine(server)) as leader,
+        publishing(other.writer.name, MemoryEngine(server), "there:2") as standby,
     ):
         server.wait_for(lambda: server.leadership.leader and len(server.members) == 2)
         lost, won = feed, standby
@@ -257,11 +240,14 @@ def test_a_stream_for_followers_alone_makes_no_leader_resign(
     if not is_added:  # the control: a stream of its own that is stale
         feed.writer.add_stream(*wanted)
     server.wants["there:1"] = Request("there:1", (wanted,))
-    with serving(feed_name, LeasingFeeder()), publishing(feed_name, server):
+    with (
+        serving(feed_name, LeasingFeeder()),
+        publishing(feed_name, MemoryEngine(server)),
+    ):
         server.wait_for(lambda: server.answers)
         feed.writer.add_stream(*wanted)
         feed.writer.explain(wanted, "dropped", "all of them")
-        with publishing(other.writer.name, server, "there:2"):
+        with publishing(other.writer.name, MemoryEngine(server), "there:2"):
             if is_added:
                 server.wait_for(lambda: "there:2" in server.members)
                 for _ in range(2):  # it looks at the other one, and stays
@@ -283,12 +269,12 @@ def test_a_leader_whose_flushes_do_not_arrive_gives_way(
 
     fill(feed.ring)
     fill(other.ring)
-    with publishing(feed.writer.name, server) as leader:
+    with publishing(feed.writer.name, MemoryEngine(server)) as leader:
         server.wait_for(lambda: server.flushes)
         monkeypatch.setattr(leader._engine, "flush", fail)
         until(lambda: leader.status["behind"] >= 3)
         assert server.leadership.leader == "here:1"  # there is no other
-        with publishing(other.writer.name, server, "there:2"):
+        with publishing(other.writer.name, MemoryEngine(server), "there:2"):
             server.wait_for(lambda: server.leadership.leader == "there:2")
             until(lambda: leader.status["leader"] == "there:2")
             assert leader.status["error"] is None
@@ -302,7 +288,7 @@ def test_a_leader_that_resigns_gives_its_leases_back_first(
     server.wants["there:1"] = Request("there:1", (A,))
     with (
         serving(feed_name, LeasingFeeder()) as feeder,
-        publishing(feed_name, server) as leader,
+        publishing(feed_name, MemoryEngine(server)) as leader,
     ):
         server.wait_for(lambda: server.answers)
 
@@ -312,7 +298,7 @@ def test_a_leader_that_resigns_gives_its_leases_back_first(
 
         monkeypatch.setattr(leader._engine, "resign", fail)
         feed.writer.explain(A, "dropped", "all of them")
-        with publishing(other.writer.name, server, "there:2"):
+        with publishing(other.writer.name, MemoryEngine(server), "there:2"):
             until(lambda: leader.status["role"] == "standby")
             until(lambda: feeder.streams() == [])
             assert leader.status["lag"] is None
@@ -329,14 +315,14 @@ def test_ages_count_from_before_the_read(feed, server, monkeypatch):
 
     monkeypatch.setattr(ChangeReader, "read", note)
     began = boot_seconds()
-    with publishing(feed.writer.name, server):
+    with publishing(feed.writer.name, MemoryEngine(server)):
         server.wait_for(lambda: server.flushes)
         _, first = server.flushes[0]
     assert began <= first.read_at <= done[0]
 
 
 def test_it_ends_without_a_word_to_an_engine_that_is_away(feed, server, monkeypatch):
-    with publishing(feed.writer.name, server) as publisher:
+    with publishing(feed.writer.name, MemoryEngine(server)) as publisher:
         server.wait_for(lambda: server.flushes)
         server.is_away = True
         until(lambda: publisher.status["behind"])
@@ -345,13 +331,13 @@ def test_it_ends_without_a_word_to_an_engine_that_is_away(feed, server, monkeypa
 
 
 def test_another_identity_under_the_name_is_refused(feed, server, feed_name):
-    with publishing(feed.writer.name, server):
+    with publishing(feed.writer.name, MemoryEngine(server)):
         server.wait_for(lambda: server.head)
     told = len(server.flushes)
     name = feed_name + "-b"
     with (
         Beating(name, identity=THERE),
-        publishing(name, server, "there:2") as refused,
+        publishing(name, MemoryEngine(server), "there:2") as refused,
     ):
         until(lambda: refused.status["error"])
     error = refused.status["error"]
@@ -364,11 +350,11 @@ def test_another_identity_under_the_name_is_refused(feed, server, feed_name):
 def test_another_identity_beside_a_leader_is_no_member(feed, server, feed_name):
     """Else a leader in bad health would resign to it, again and again."""
     name = feed_name + "-b"
-    with publishing(feed.writer.name, server):
+    with publishing(feed.writer.name, MemoryEngine(server)):
         server.wait_for(lambda: server.head)
         with (
             Beating(name, identity=THERE),
-            publishing(name, server, "there:2") as refused,
+            publishing(name, MemoryEngine(server), "there:2") as refused,
         ):
             until(lambda: refused.status["error"])
             assert str(HERE) in refused.status["error"]
@@ -377,7 +363,7 @@ def test_another_identity_beside_a_leader_is_no_member(feed, server, feed_name):
 
 def test_a_feed_that_is_recreated_is_told_whole(feed, server, feed_name):
     append(feed.ring, 1, 2)
-    with publishing(feed_name, server):
+    with publishing(feed_name, MemoryEngine(server)):
         has(server, 1, 2)
         feed.close()
         with Beating(feed_name, history=80) as again:
@@ -388,7 +374,7 @@ def test_a_feed_that_is_recreated_is_told_whole(feed, server, feed_name):
 
 def test_a_feed_that_is_followed_itself_is_not_published(feed, server):
     feed.writer.set_text("relay", {"role": "follower", "leader": "there:2"})
-    with publishing(feed.writer.name, server) as publisher:
+    with publishing(feed.writer.name, MemoryEngine(server)) as publisher:
         until(lambda: publisher.status["error"])
         assert "is itself followed" in publisher.status["error"]
     assert server.epoch == 0
@@ -398,7 +384,7 @@ def test_requests_are_answered(feed, server, feed_name):
     server.wants["there:1"] = Request("there:1", (A,))
     with (
         serving(feed_name, LeasingFeeder()) as feeder,
-        publishing(feed_name, server),
+        publishing(feed_name, MemoryEngine(server)),
     ):
         server.wait_for(lambda: server.answers)
         assert server.answers == {"there:1": Answer((A,), {})}
@@ -408,7 +394,7 @@ def test_requests_are_answered(feed, server, feed_name):
 
 def test_its_status_is_told(feed, server):
     told = []
-    with publishing(feed.writer.name, server, tell=told.append):
+    with publishing(feed.writer.name, MemoryEngine(server), tell=told.append):
         until(lambda: any(one["role"] == "leader" for one in told))
     assert told[0]["role"] in ("standby", "leader")
     assert set(told[-1]) == {
@@ -426,7 +412,7 @@ def test_a_busy_feed_reaches_the_engine_whole(feed_name, server, rng):
     streams = [(f"S{number}", "1m") for number in range(20)]
     with (
         Beating(feed_name, streams=streams, max_streams=32) as feed,
-        publishing(feed_name, server),
+        publishing(feed_name, MemoryEngine(server)),
     ):
         rings = [feed.writer.add_stream(*key) for key in streams]
         for number in range(1, 200):
@@ -441,12 +427,10 @@ def test_a_busy_feed_reaches_the_engine_whole(feed_name, server, rng):
                 rows[5, rng.integers(rows.shape[1])] = rng.random()
                 feed.writer.replace_rows(*key, rows)
 
-        def rows_in(key):
-            block = feed.writer.reader(key).snapshot(50).block
-            return [tuple(row) for row in block.view(np.int64).T.tolist()]
-
         def rows_told(key):
             rows = server.rows.get(key, {})
             return [rows[opened] for opened in sorted(rows)[-50:]]
 
-        server.wait_for(lambda: all(rows_told(key) == rows_in(key) for key in streams))
+        server.wait_for(
+            lambda: all(rows_told(key) == feed.rows(key) for key in streams)
+        )
