@@ -196,9 +196,8 @@ class RelaySource:
         base = self._settings.reconnect_delay_base
         while most is None or failures < max(1, most):
             delay = equal_jitter(rng, base, MOST_DELAY, failures - 1)
-            log.warning(
-                "feed %s: %s; next attempt in %.1f s", self._settings.feed, last, delay
-            )
+            feed, why = self._settings.feed, str(last)  # a log may keep errors
+            log.warning("feed %s: %s; next attempt in %.1f s", feed, why, delay)
             if self._pause(delay):
                 break
             try:
