@@ -22,7 +22,7 @@ import numpy as np
 from shmfeed.bar import StreamKey
 from shmfeed.identity import FeedIdentity
 from shmfeed.relay.engine import Entry, Position
-from shmfeed.relay.flush import Catalog, StreamMarks
+from shmfeed.relay.flush import Catalog, StreamMarks, carried_streams
 from shmfeed.relay.leader_signs import LeaderSigns
 from shmfeed.relay.link import (
     FollowerLink,
@@ -385,11 +385,7 @@ class RelaySession:
         The rows of those `brought` come of themselves.
         """
         before = frozenset(self._carried)
-        self._carried = tuple(
-            key
-            for number, key in enumerate(self._catalog.streams)
-            if self._marks.get(number, _SUBSCRIBED).subscribed
-        )
+        self._carried = carried_streams(self._catalog, self._marks)
         carried, asked = self._carried, frozenset(self._asked)
         if self._follows_all:
             self.followed = tuple(key for key in carried if key not in asked)
