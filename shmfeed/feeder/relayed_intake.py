@@ -27,6 +27,7 @@ from shmfeed.marks import StreamMoments
 from shmfeed.memory.words import boot_ns
 from shmfeed.relay.flush import NEVER, Head, RowsOfStreams, StreamMarks
 from shmfeed.relay.news import LeaderNews
+from shmfeed.relay_status import RELAY
 from shmfeed.wire.events import Delivery, Received
 
 RELAY_SECONDS = 0.5  # the status of the link is published that often
@@ -144,7 +145,7 @@ class RelayedIntake(Intake):
         self._relayed.tick(self._streams, now)
         if now >= self._next_relay:
             self._next_relay = now + RELAY_SECONDS
-            self._writer.set_text("relay", self._relay())
+            self._writer.set_text(RELAY, self._relay())
             self._rows.found.clear()  # the leader's feeder repairs
             self.missing.log(now)
             self._count_gaps()
