@@ -153,7 +153,7 @@ class FollowerLink:
         self._items: queue.Queue[LinkItem] = queue.Queue(MOST_WAITING)
         self._handed = self._taken = 0  # entries
         self._stopping = False
-        self._reopens = ""  # why the present engine is to be left
+        self._reopen_reason = ""  # for which the present engine is to be left
         self._history = 0  # of the leader's rings
         self._to_fill: deque[Streams] = deque()
         self._poke = threading.Event()  # ends the wait before an attempt
@@ -198,7 +198,7 @@ class FollowerLink:
 
     def reopen(self, reason: str) -> None:
         """Join by another engine, which knows the settings in force."""
-        self._reopens = reason
+        self._reopen_reason = reason
 
     @property
     def behind(self) -> int:
@@ -267,8 +267,8 @@ class FollowerLink:
             self._hand(LinkRows(rows, catalog.streams))
 
     def _follow(self, engine: Engine, position: Position) -> Position:
-        if self._reopens:
-            reason, self._reopens = self._reopens, ""
+        if self._reopen_reason:
+            reason, self._reopen_reason = self._reopen_reason, ""
             raise _MustReopenError(reason)
         if self._asked or self._told:
             self._request(engine)
