@@ -89,11 +89,14 @@ class Joined(NamedTuple):
 
 
 class Leadership(NamedTuple):
-    """The present leader: `epoch` 0 and "" without one."""
+    """The present leader, host:pid, its epoch, and ms UTC by its clock since when."""
 
     leader: str
     epoch: int
     since: int
+
+
+NO_LEADER = Leadership("", 0, 0)  # none leads now
 
 
 class Member(NamedTuple):

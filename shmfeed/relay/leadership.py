@@ -21,12 +21,11 @@ from typing import NamedTuple
 
 from shmfeed.health import Health, health_rank
 from shmfeed.layout import State
-from shmfeed.relay.engine import Engine, Leadership, Member
+from shmfeed.relay.engine import NO_LEADER, Engine, Leadership, Member
 
 CONFIRM_SECONDS = 3.0  # without a connection before a leader resigns
 YIELD_SECONDS = 5.0  # left to a fitter member to become the leader
 _STALE = health_rank("stale")
-NO_LEADER = Leadership("", 0, 0)
 
 
 class OwnFeed(NamedTuple):

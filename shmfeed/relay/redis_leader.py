@@ -32,6 +32,7 @@ from shmfeed.relay.blobs import (
 from shmfeed.relay.engine import (
     LEADER_SECONDS,
     MEMBER_SECONDS,
+    NO_LEADER,
     REQUEST_SECONDS,
     Answer,
     EngineAwayError,
@@ -127,7 +128,7 @@ class LeaderSide(RedisFeed):
         """Return who leads now."""
         found = self._call("GET", self._keys.leader)
         if found is None:
-            return Leadership("", 0, 0)
+            return NO_LEADER
         words = found.decode("utf-8", "replace").split(" ", 3)
         try:
             epoch, _, since, leader = words

@@ -14,6 +14,7 @@ import numpy as np
 from shmfeed.bar import StreamKey
 from shmfeed.layout import NO_BAR
 from shmfeed.relay.engine import (
+    NO_LEADER,
     Answer,
     EngineAwayError,
     Entry,
@@ -25,7 +26,6 @@ from shmfeed.relay.engine import (
     Request,
 )
 from shmfeed.relay.flush import Catalog, Flush, Head, RowsOfStreams, StreamMarks
-from shmfeed.relay.leadership import NO_LEADER
 
 Row = tuple[int, ...]  # the bits of a row's columns
 
