@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 from support.feeding import feeder
-from support.memory_leader import MemoryEngine
+from support.memory_leader import FollowerEngine
 from support.waiting import until
 
 import shmfeed
@@ -22,7 +22,7 @@ def follow_memory(monkeypatch, leader):
     monkeypatch.setattr(
         feeder_module,
         "open_source",
-        lambda settings, *_: RelaySource(settings, lambda *_: MemoryEngine(leader)),
+        lambda settings, *_: RelaySource(settings, lambda *_: FollowerEngine(leader)),
     )
 
 

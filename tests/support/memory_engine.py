@@ -1,7 +1,7 @@
-"""An engine in memory: what the relay's parts see of a real one, with faults to order.
+"""An engine in memory, as publishers use it, with faults to order.
 
-A server keeps feeds for several engines. Its rows are those that a follower would have:
-each flush is applied as it comes, so a test compares them with a segment's.
+A server keeps one feed for several engines. Its rows are those that a follower would
+have: each flush is applied as it comes, so a test compares them with a segment's.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""An engine of the relay in this process's memory, and a leader that writes to it.
+"""A leader in memory, and the engine through which followers read its feed.
 
 It keeps what the Protocol asks for and no more: rows by open time, a log of flushes
 that can be trimmed, the newest marks. A test can take it away and make it refuse.
@@ -36,7 +36,7 @@ LIVE = StreamMarks(since=60_000, updated=0)
 NO_DELAY = 0.0
 
 
-def rows_of(blocks):
+def stacked_rows(blocks):
     """Return the rows of a mapping of stream numbers to blocks."""
     blocks = dict(sorted(blocks.items()))
     if not blocks:
@@ -99,18 +99,18 @@ class MemoryFeed:
     def close(self, numbers, stream=0, close=1.5, flags=CLOSED_BY_VENUE, **parts):
         """Close bars of a stream."""
         block = bar_block(numbers, flags, self.catalog.streams[stream][1], close)
-        self.flush(closed=rows_of({stream: block}), **parts)
+        self.flush(closed=stacked_rows({stream: block}), **parts)
 
     def form(self, number, stream=0, close=1.5):
         """Tell a forming bar of a stream."""
         block = bar_block([number], 0, self.catalog.streams[stream][1], close)
-        self.flush(forming=rows_of({stream: block}))
+        self.flush(forming=stacked_rows({stream: block}))
 
     def unform(self, stream=0):
         """Take the forming bar of a stream back."""
         block = np.zeros((9, 1))
         block.view(np.int64)[:2] = NO_BAR
-        self.flush(forming=rows_of({stream: block}))
+        self.flush(forming=stacked_rows({stream: block}))
 
     def mark(self, stream=0, **changes):
         """Tell a stream's marks."""
@@ -124,7 +124,7 @@ class MemoryFeed:
                 self.rings = rings
             blocks = {n: self.block(n) for n in range(len(self.catalog.streams))}
             self.flush(
-                closed=rows_of(blocks),
+                closed=stacked_rows(blocks),
                 whole=tuple(blocks),
                 marks=dict(self.marks),
                 catalog=self.catalog,
@@ -177,8 +177,8 @@ class MemoryFeed:
             raise EngineAwayError(self.away)
 
 
-class MemoryEngine:
-    """A follower's engine: the feed above."""
+class FollowerEngine:
+    """An engine as a follower uses it, of a feed above."""
 
     name = "memory"
 
@@ -196,7 +196,7 @@ class MemoryEngine:
                 feed.head,
                 feed.catalog,
                 dict(feed.marks),
-                rows_of(feed.forming),
+                stacked_rows(feed.forming),
                 feed.delay,
             )
 
@@ -207,7 +207,7 @@ class MemoryEngine:
                 at = self._feed.catalog.streams.index(key)
                 block = self._feed.engine_block(at)
             if block.shape[1]:
-                yield rows_of({number: block})
+                yield stacked_rows({number: block})
 
     def follow(self, position, timeout):
         feed, at = self._feed, int(position.entry)

@@ -18,7 +18,7 @@ from support.following import (
     is_equal,
     rows_in,
 )
-from support.memory_leader import IDENTITY, MemoryEngine, MemoryFeed, rows_of
+from support.memory_leader import IDENTITY, FollowerEngine, MemoryFeed, stacked_rows
 from support.waiting import until
 
 import shmfeed
@@ -102,7 +102,7 @@ class TestRows:
         with following(feed_name) as (_, feed):
             await_equal(feed, leader)
             kept = bar_block(range(NOW - 9, NOW - 3))
-            leader.flush(closed=rows_of({0: kept}), whole=(0,))
+            leader.flush(closed=stacked_rows({0: kept}), whole=(0,))
             await_equal(feed, leader)
             leader.flush(whole=(0,))
             until(lambda: not rows_in(feed).shape[1])
@@ -150,7 +150,7 @@ class TestRows:
                 close, flags = 1 + float(rng.random()) / 2, int(rng.integers(1, 256))
                 if rng.random() < 0.1:
                     leader.flush(
-                        closed=rows_of({0: bar_block(numbers, flags)}), whole=(0,)
+                        closed=stacked_rows({0: bar_block(numbers, flags)}), whole=(0,)
                     )
                 leader.close(numbers.tolist(), close=close, flags=flags)
                 wanted = leader.block(0)[:, -40:]
@@ -214,7 +214,7 @@ class TestLeaders:
             leader.close([NOW + 1000])  # the future, which the leader cuts off
             await_equal(feed, leader)
             del leader.rings[0][(NOW + 1000) * MINUTE]
-            leader.flush(closed=rows_of({0: leader.block(0)}), whole=(0,))
+            leader.flush(closed=stacked_rows({0: leader.block(0)}), whole=(0,))
             await_equal(feed, leader)
 
     def test_a_dead_feeder_at_the_leader(self, feed_name, leader):
@@ -298,13 +298,13 @@ class TestLinks:
         leader.lose("no server")
         with pytest.raises(WebSocketConnectionError, match="no server"):
             given = settings(feed_name, "ws://127.0.0.1:9")
-            RelaySource(given, lambda *_: MemoryEngine(leader))
+            RelaySource(given, lambda *_: FollowerEngine(leader))
         assert leader.open == 0
 
     def test_a_source_of_history_of_its_own(self, feed_name, leader):
         given = settings(feed_name, "ws://127.0.0.1:9", backfill="binance:spot")
         with pytest.raises(BadArgumentError, match="backfill is of no use"):
-            RelaySource(given, lambda *_: MemoryEngine(leader))
+            RelaySource(given, lambda *_: FollowerEngine(leader))
 
     def test_rows_of_an_earlier_feeder_serve_meanwhile(self, feed_name, leader):
         with create(feed_name, 100, streams=[STREAM], identity=IDENTITY) as writer:
@@ -584,7 +584,7 @@ class TestBadRows:
             bad = bar_block([NOW, NOW - 7], close=1.9)
             bad.view(np.int64)[0, 0] = 1 << 60
             leader.rings[0][(NOW - 7) * MINUTE] = bad[:, 1].copy()
-            leader.log.append((1, Flush(0, closed=rows_of({0: bad}))))
+            leader.log.append((1, Flush(0, closed=stacked_rows({0: bad}))))
             leader.beat()
             until(lambda: "refused" in str(feed.status()["last_error"]))
             await_equal(feed, leader)

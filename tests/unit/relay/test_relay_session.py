@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import pytest
 from support.feeding import settings
 from support.following import SILENCE
-from support.memory_leader import IDENTITY, MemoryEngine, MemoryFeed
+from support.memory_leader import IDENTITY, FollowerEngine, MemoryFeed
 from support.waiting import until
 
 from shmfeed.control.wake_pipe import WakePipe
@@ -57,7 +57,7 @@ class Following:
 
     def open_engine(self, settings, address):
         self.opened.append((address, settings.name))
-        return MemoryEngine(self.leader)
+        return FollowerEngine(self.leader)
 
     def take(self, true, timeout=10.0):
         """Take batches until something is true."""
@@ -161,7 +161,7 @@ def test_a_position_that_is_always_lost_does_not_spin(leader, monkeypatch):
     def follow(*_):
         raise MustJoinError("again")
 
-    monkeypatch.setattr(MemoryEngine, "follow", follow)
+    monkeypatch.setattr(FollowerEngine, "follow", follow)
     with following(leader, reconnect_delay_base=5.0, reconnect_delay_max=5.0) as one:
         one.take(lambda: one.session.status.last_error == "again")
         one.take(lambda: True)
@@ -170,7 +170,7 @@ def test_a_position_that_is_always_lost_does_not_spin(leader, monkeypatch):
 
 def test_a_fault_of_the_engine_ends_no_link(leader, monkeypatch):
     monkeypatch.setattr(link, "MOST_DELAY", 0.01)
-    monkeypatch.setattr(MemoryEngine, "join", lambda _: 1 / 0)
+    monkeypatch.setattr(FollowerEngine, "join", lambda _: 1 / 0)
     with following(leader) as one:
         one.take(lambda: "ZeroDivisionError" in one.session.status.last_error)
         monkeypatch.undo()
@@ -230,7 +230,7 @@ def test_an_engine_that_hangs_does_not_hold_the_end_up(leader, monkeypatch):
         goes_on.wait(20)
         return []
 
-    monkeypatch.setattr(MemoryEngine, "follow", follow)
+    monkeypatch.setattr(FollowerEngine, "follow", follow)
     try:
         with following(leader) as one:
             one.take(hangs.is_set)
