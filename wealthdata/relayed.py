@@ -19,7 +19,7 @@ def note_relay_age(
     The compiled core leaves it to be found out later. It reads live streams alone, of
     which a link is never silent for longer than it takes to notice.
     """
-    if values["source"] in _SOURCES:
+    if values.get("source") in _SOURCES:
         values["relay_age"] = oldest_relay_age(rings, moment, values)
 
 

@@ -120,7 +120,9 @@ def test_a_feed_that_rotates_through_symbols_stays_as_it_is(
     """A year of it in miniature: neither /dev/shm nor the process fills up."""
     kept = []
     if leaks:
-        monkeypatch.setattr(HistoryTaking, "forget", lambda _, one: kept.append(one))
+        monkeypatch.setattr(
+            HistoryTaking, "forget", lambda _, one: kept.append((one, bytes(2000)))
+        )
     rounds = 1 if leaks else max(3, round(6 * SCALE))
     venue = VenueProcess(speed=None, symbols=["BTCUSDT", *MANY])
     venue.start()
