@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator
 
+import pandas as pd
 import pytest
 from support.numbered_bars import SYMBOL, append
 
@@ -33,19 +34,22 @@ def heard(writer: FeedWriter, seconds: float) -> None:
     writer.mark_relayed(boot_ns() - round(seconds * SECOND), None)
 
 
+def each_kind_of_read() -> list[pd.DataFrame]:
+    return [
+        get_price(SYMBOL),
+        get_price(SYMBOL),  # the prepared one
+        get_price(SYMBOL, copy=True),
+        get_price(SYMBOL, end_date="2030-01-01"),
+        get_price([SYMBOL]),
+        get_price([SYMBOL], align=True, wide=True),
+        get_price(SYMBOL, frequency="2h"),
+        get_bars(SYMBOL, 5),
+    ]
+
+
 class TestSource:
     def test_each_kind_of_read(self, writer: FeedWriter) -> None:
-        wide = {"align": True, "wide": True}
-        reads = [
-            get_price(SYMBOL),
-            get_price(SYMBOL),  # the prepared one
-            get_price(SYMBOL, copy=True),
-            get_price(SYMBOL, end_date="2030-01-01"),
-            get_price([SYMBOL]),
-            get_price([SYMBOL], **wide),
-            get_price(SYMBOL, frequency="2h"),
-            get_bars(SYMBOL, 5),
-        ]
+        reads = each_kind_of_read()
         assert [frame.attrs["shmfeed"].source for frame in reads] == ["relayed"] * 8
 
     def test_a_feeder_with_a_venue_of_its_own_afterwards(
@@ -74,16 +78,7 @@ class TestRelayAge:
     def test_it_is_as_of_the_read(self, writer: FeedWriter) -> None:
         writer.mark_connection([STREAM], False)  # an outage, which ends
         heard(writer, 200.0)
-        wide = {"align": True, "wide": True}
-        reads = [
-            get_price(SYMBOL),
-            get_price(SYMBOL),  # the prepared one
-            get_price(SYMBOL, copy=True),
-            get_price(SYMBOL, end_date="2030-01-01"),
-            get_price([SYMBOL]),
-            get_price([SYMBOL], **wide),
-            get_price(SYMBOL, frequency="2h"),
-        ]
+        reads = each_kind_of_read()
         writer.mark_connection([STREAM], True)
         heard(writer, 0.0)  # later than the reads
         for frame in reads:
